@@ -1,0 +1,1 @@
+"""One file, one technology behind one port; decides nothing."""

@@ -1,0 +1,1 @@
+"""Every when, which and may. Standard library, no I/O, no clock."""

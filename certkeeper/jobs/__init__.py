@@ -1,0 +1,1 @@
+"""One file, one verb: ports in, values out; nothing printed."""
