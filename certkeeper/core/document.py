@@ -13,12 +13,18 @@ from datetime import datetime, timezone
 
 from certkeeper.core.errors import DocumentError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # the client pays for each import, and typing is a dear one
+    from typing import Any
+
 FORMAT = 1
 LARGEST = 256 * 1024
 NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 _HEX = frozenset("0123456789abcdef")
 _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
 _PEM_LABEL = "-----BEGIN CERTIFICATE-----"
+
+_LETTERS = (("serial_number", _HEX, 64), ("spki_sha256", _HEX, 64), ("sealed_private_key", _BASE64, 16384))
 
 # Field: its type. Every one is required; a later format 1 only ever adds optional ones.
 _REQUIRED = {
@@ -38,7 +44,14 @@ _REQUIRED = {
     "sealed_private_key": str,
     "issued": list,
 }
-_OPTIONAL = {"account_url": str, "profile": str, "kms_key_arn": str, "order_url": str, "key_type": str}
+_OPTIONAL = {
+    "account_url": str,
+    "profile": str,
+    "kms_key_arn": str,
+    "order_url": str,
+    "key_type": str,
+    "issuer": str,
+}
 
 
 def encode(fields: dict[str, object]) -> bytes:
@@ -60,7 +73,7 @@ def decode(data: bytes, name: str | None = None) -> dict[str, object]:
             f"the document's format is {_shown(fields.get('format'))}, and only {FORMAT} is known here",
             "a newer certkeeper wrote it: update this one",
         )
-    checked = {}
+    checked: dict[str, Any] = {}
     for field, kind in list(_REQUIRED.items()) + list(_OPTIONAL.items()):
         value = fields.get(field)
         if value is None and field in _OPTIONAL:
@@ -119,38 +132,38 @@ def written(moment: datetime) -> str:
 
 def is_name(text: object) -> bool:
     """Whether this can be a certificate's name: [a-z0-9][a-z0-9._-]{0,63}."""
-    return (
-        isinstance(text, str)
-        and 1 <= len(text) <= 64
-        and set(text) <= NAME_LETTERS
-        and text[0] not in "._-"
-    )
+    return isinstance(text, str) and 1 <= len(text) <= 64 and set(text) <= NAME_LETTERS and text[0] not in "._-"
 
 
-def _check_values(fields: dict[str, object]) -> None:
-    if not is_name(fields["name"]):
-        raise DocumentError("the document's name is not a certificate's name")
-    identifiers = fields["identifiers"]
-    if not identifiers or not all(isinstance(one, str) and 0 < len(one) <= 255 for one in identifiers):  # type: ignore[attr-defined]
-        raise DocumentError("the document's identifiers are not a list of DNS names")
-    for field, letters, longest in (("serial_number", _HEX, 64), ("spki_sha256", _HEX, 64), ("sealed_private_key", _BASE64, 16384)):
-        value = fields[field]
-        if not value or len(value) > longest or not set(value) <= letters:  # type: ignore[arg-type, call-overload]
-            raise DocumentError(f"the document's {field} is not what it should be")
+def _check_values(fields: dict[str, Any]) -> None:
+    _check_text(fields)
     if instant(fields["not_after"]) <= instant(fields["not_before"]):
         raise DocumentError("the document's not_after is not after its not_before")
-    for one in fields["issued"]:  # type: ignore[attr-defined]
+    for one in fields["issued"]:
         instant(one)
-    if fields["revision"] < 1:  # type: ignore[operator]
+    if fields["revision"] < 1:
         raise DocumentError("the document's revision is not a positive number")
     if fields["sealing"] not in ("kms", "store"):
         raise DocumentError(f"the document's sealing is {_shown(fields['sealing'])}, neither kms nor store")
     if fields["sealing"] == "kms" and not fields["kms_key_arn"]:
         raise DocumentError("the document is sealed by KMS and does not say by which key")
-    if not str(fields["fullchain_pem"]).isascii() or not all(one.isascii() for one in identifiers):  # type: ignore[attr-defined]
-        raise DocumentError("the document's chain or identifiers are not ASCII")
-    labels = {line.strip() for line in str(fields["fullchain_pem"]).splitlines() if "-----BEGIN" in line}
-    if labels != {_PEM_LABEL}:
+
+
+def _check_text(fields: dict[str, Any]) -> None:
+    if not is_name(fields["name"]):
+        raise DocumentError("the document's name is not a certificate's name")
+    identifiers = fields["identifiers"]
+    if not identifiers or not all(
+        isinstance(one, str) and 0 < len(one) <= 255 and one.isascii() for one in identifiers
+    ):
+        raise DocumentError("the document's identifiers are not a list of DNS names")
+    for field, letters, longest in _LETTERS:
+        value = fields[field]
+        if not value or len(value) > longest or not set(value) <= letters:
+            raise DocumentError(f"the document's {field} is not what it should be")
+    chain = fields["fullchain_pem"]
+    labels = {line.strip() for line in chain.splitlines() if "-----BEGIN" in line}
+    if labels != {_PEM_LABEL} or not chain.isascii():
         raise DocumentError("the document's chain holds something else than certificates, or nothing")
 
 

@@ -1,0 +1,145 @@
+"""Whether to renew. Pure: the caller brings the time. `renew`, `plan` and `status` all ask here and nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Union
+
+from certkeeper.core.failures import Failure
+from certkeeper.core.model import CertificateSpec, Validity
+
+STAGING = ("staging", "stg")
+
+
+@dataclass(frozen=True)
+class Held:
+    """The facts of a stored certificate that decide; all public, so the index can keep them."""
+
+    identifiers: tuple[str, ...]
+    key_type: str | None
+    profile: str | None
+    ca: str
+    validity: Validity
+    serial_number: str
+    issuer: str
+    order_url: str | None
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Nothing to do before `until`."""
+
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Renew:
+    """Due, for this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Due for `reason`, but an earlier failure asks to wait until `until`."""
+
+    reason: str
+    until: datetime
+
+
+Decision = Union[Keep, Renew, Pause]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """How a person or the schedule asks: `by_name` ignores our own pause, `force` renews what is not due."""
+
+    by_name: bool = False
+    force: bool = False
+
+
+def renewal_time(validity: Validity) -> datetime:
+    """Two thirds through the lifetime, halfway if that is under ten days.
+
+    The fractions that Let's Encrypt's integration guide asks for; never a number of days.
+    """
+    share = 1 / 2 if validity.lifetime < timedelta(days=10) else 2 / 3
+    return validity.not_before + validity.lifetime * share
+
+
+def decide(
+    spec: CertificateSpec, held: Held | None, failure: Failure | None, now: datetime, ask: Ask | None = None
+) -> Decision:
+    """Compare what is wanted with what is held, and with what failed lately."""
+    ask = ask or Ask()
+    reason = why_due(spec, held, now)
+    if reason is not None and held is not None and not ask.force and rehearsal_over_real(spec, held, now):
+        return Keep(until=held.validity.not_after)
+    if reason is None and ask.force:
+        reason = "asked for by --force"
+    if reason is None:
+        assert held is not None  # noqa: S101 - why_due() has a reason for whatever is not held
+        return Keep(until=renewal_time(held.validity))
+    if failure is not None:
+        until = (failure.not_before or now) if ask.by_name or ask.force else failure.next_attempt
+        if now < until:
+            return Pause(reason, until)
+    return Renew(reason)
+
+
+def why_due(spec: CertificateSpec, held: Held | None, now: datetime) -> str | None:
+    """The reason to renew, None if there is none."""
+    if held is None:
+        return "not issued yet"
+    if set(held.identifiers) != set(spec.identifiers):
+        return "identifiers changed"
+    if held.key_type is not None and held.key_type != spec.key_type:
+        return f"key type changed from {held.key_type} to {spec.key_type}"
+    if held.profile != spec.profile:
+        return f"profile changed from {held.profile or 'none'} to {spec.profile or 'none'}"
+    if held.ca != spec.ca:
+        return "the CA changed"
+    if now >= held.validity.not_after:
+        return f"expired since {_minute(held.validity.not_after)}"
+    due = renewal_time(held.validity)
+    return f"due since {_minute(due)}" if now >= due else None
+
+
+def is_staging(directory: str) -> bool:
+    """Whether a CA is for rehearsals; what it issues never replaces what a real one did."""
+    host = directory.split("/")[2] if directory.count("/") >= 2 else directory
+    return any(word in STAGING for word in host.replace(".", "-").split("-"))
+
+
+def rehearsal_over_real(spec: CertificateSpec, held: Held, now: datetime) -> bool:
+    """Whether renewing would replace a certificate that browsers trust with one from a staging CA."""
+    return is_staging(spec.ca) and not is_staging(held.ca) and in_date(held, now)
+
+
+def in_date(held: Held | None, now: datetime) -> bool:
+    return held is not None and held.validity.not_before <= now < held.validity.not_after
+
+
+def state(spec: CertificateSpec | None, held: Held | None, failure: Failure | None, now: datetime) -> str:
+    """The operator's word for a name: ok, due, overdue, expired, missing, failing or retired.
+
+    Overdue: less than half of the time between renewal time and expiry is left. `spec` is None for a name that
+    has left the settings.
+    """
+    if held is None:
+        return "failing" if failure else "missing"
+    if now >= held.validity.not_after:
+        return "expired"
+    if spec is None:
+        return "retired"
+    due = renewal_time(held.validity)
+    if now >= due + (held.validity.not_after - due) / 2:
+        return "overdue"
+    if failure is not None:
+        return "failing"
+    return "due" if why_due(spec, held, now) else "ok"
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}Z"

@@ -1,0 +1,165 @@
+"""What a failure means, what to do about it, and when it is tried again. One table, pure.
+
+Problem types are those of RFC 8555 section 6.7, RFC 9773 section 7.4 and the ACME profiles draft.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from certkeeper.core.document import instant, written
+from certkeeper.core.errors import (
+    AuthorityError,
+    CertkeeperError,
+    ChainError,
+    Conflict,
+    DnsError,
+    DocumentError,
+    OutOfTime,
+    SealingError,
+    StoreError,
+)
+
+RETRY, WAIT, OPERATOR, PAUSED, FATAL = "retry", "wait", "operator", "paused", "fatal"
+
+# Problem type: class, hint.
+TABLE: dict[str, tuple[str, str]] = {
+    "accountDoesNotExist": (RETRY, "the CA has forgotten the account; the next run registers its key again"),
+    "alreadyReplaced": (RETRY, "the next run orders without naming a predecessor"),
+    "badCSR": (OPERATOR, "the CA does not take this key type or these names; change key_type or identifiers"),
+    "badNonce": (RETRY, "the CA kept refusing fresh nonces; the next run tries again"),
+    "badPublicKey": (OPERATOR, "the CA does not take this kind of private key; change key_type"),
+    "badSignatureAlgorithm": (OPERATOR, "the CA does not take the account key's algorithm"),
+    "caa": (OPERATOR, "a CAA record forbids this CA; add one that names it, see RFC 8659"),
+    "compound": (RETRY, "see the problems of the single identifiers"),
+    "connection": (RETRY, "the CA could not reach the name servers; are they up and reachable from outside?"),
+    "dns": (RETRY, "the CA could not look the name up; check its delegation and DNSSEC"),
+    "externalAccountRequired": (OPERATOR, "the CA wants eab_kid and eab_hmac_key under [ca]"),
+    "incorrectResponse": (
+        RETRY,
+        "the CA saw another TXT value; does the zone answer for this name in public?",
+    ),
+    "invalidContact": (OPERATOR, "change contact under [ca]"),
+    "invalidProfile": (OPERATOR, "the CA does not offer this profile; change or remove profile"),
+    "malformed": (OPERATOR, "the CA does not understand the request; is the directory URL an ACME server's?"),
+    "orderNotReady": (RETRY, "the next run looks at the order again"),
+    "rateLimited": (WAIT, "the CA's rate limit; it is tried again as soon as the CA said"),
+    "rejectedIdentifier": (OPERATOR, "the CA will not issue for this name"),
+    "serverInternal": (RETRY, "the CA is in trouble; the next run tries again"),
+    "unauthorized": (OPERATOR, "the CA does not accept the account or the proof"),
+    "unsupportedContact": (OPERATOR, "change contact under [ca]"),
+    "unsupportedIdentifier": (OPERATOR, "this CA cannot certify such an identifier by dns-01"),
+    "userActionRequired": (OPERATOR, "a person must visit the page that the CA names"),
+}
+
+_UNPAUSE = re.compile(r"https://\S+")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What is remembered of a name's failures. `count` is in a row; `not_before` is the CA's own word."""
+
+    count: int
+    since: datetime
+    error: str
+    hint: str | None
+    kind: str
+    next_attempt: datetime
+    not_before: datetime | None = None
+
+
+def classify(error: CertkeeperError) -> str:
+    """The class of a failure: retry, wait, operator, paused or fatal."""
+    if isinstance(error, AuthorityError):
+        if error.kind == "rateLimited" and error.retry_after is None and _UNPAUSE.search(error.message):
+            return PAUSED
+        if error.retry_after is not None:
+            return WAIT
+        return TABLE[error.kind][0] if error.kind in TABLE else RETRY
+    if isinstance(error, (StoreError, OutOfTime, Conflict)):
+        return RETRY
+    if isinstance(error, (DocumentError, SealingError, DnsError)):
+        return OPERATOR
+    return FATAL if isinstance(error, ChainError) else RETRY
+
+
+def hint_of(error: CertkeeperError) -> str | None:
+    """What to do: the error's own hint, else the table's."""
+    if error.hint:
+        return error.hint
+    if isinstance(error, AuthorityError):
+        if classify(error) == PAUSED:
+            found = _UNPAUSE.search(error.message)
+            return f"the CA has paused these names; a person must visit {found.group(0) if found else 'its page'}"
+        return TABLE[error.kind][1] if error.kind in TABLE else None
+    return None
+
+
+def sentence(error: CertkeeperError) -> str:
+    """What happened, with every identifier that the CA blames (RFC 8555 section 6.7.1)."""
+    if not isinstance(error, AuthorityError):
+        return error.message
+    blamed = "; ".join(f"{identifier}: {detail}" for identifier, _, detail in error.subproblems)
+    return f"{error.message} ({blamed})" if blamed else error.message
+
+
+def failed(
+    before: Failure | None,
+    error: CertkeeperError,
+    now: datetime,
+    *,
+    tick: timedelta,
+    lifetime: timedelta | None,
+    urgent: bool,
+) -> Failure:
+    """The next entry of the record.
+
+    Tried again at the next tick, then doubling, never beyond a day or 1/40 of the lifetime; at every tick where
+    nothing in date is held. Half a tick is taken off, so that a tick that starts early still counts. What the CA
+    said (Retry-After, RFC 8555 section 6.6) always wins.
+    """
+    count = before.count + 1 if before else 1
+    longest = min(timedelta(days=1), lifetime / 40) if lifetime else timedelta(days=1)
+    pause = tick if urgent else min(tick * 2 ** min(count - 1, 16), max(longest, tick))
+    not_before = None
+    if isinstance(error, AuthorityError) and error.retry_after is not None:
+        not_before = now + timedelta(seconds=error.retry_after)
+    ours = now + pause - tick / 2
+    return Failure(
+        count=count,
+        since=before.since if before else now,
+        error=sentence(error),
+        hint=hint_of(error),
+        kind=error.kind if isinstance(error, AuthorityError) else "",
+        next_attempt=max(ours, not_before) if not_before else ours,
+        not_before=not_before,
+    )
+
+
+def fields(failure: Failure) -> dict[str, object]:
+    """As the journal and the index keep it."""
+    return {
+        "count": failure.count,
+        "since": written(failure.since),
+        "error": failure.error,
+        "hint": failure.hint,
+        "kind": failure.kind,
+        "next_attempt": written(failure.next_attempt),
+        "not_before": failure.not_before and written(failure.not_before),
+    }
+
+
+def from_fields(said: dict[str, Any]) -> Failure:
+    """Raises KeyError, TypeError, ValueError or DocumentError for what `fields` did not make."""
+    return Failure(
+        count=int(said["count"]),
+        since=instant(said["since"]),
+        error=str(said["error"]),
+        hint=said["hint"],
+        kind=str(said["kind"]),
+        next_attempt=instant(said["next_attempt"]),
+        not_before=instant(said["not_before"]) if said["not_before"] else None,
+    )

@@ -1,0 +1,148 @@
+"""The index: the public facts of every name in one object, keyed by version. A cache, rebuilt at will.
+
+`status` reads nothing else; it says as of when. A name's facts are stale as soon as a version differs.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from certkeeper.core import failures
+from certkeeper.core.decision import Ask, Held, Renew, decide
+from certkeeper.core.document import FORMAT, instant, written
+from certkeeper.core.errors import DocumentError
+from certkeeper.core.failures import Failure
+from certkeeper.core.model import CertificateSpec, Validity
+from certkeeper.core.ports import Records
+
+PATH = "index"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is publicly known of a name. `unreadable` says why its certificate or journal cannot be read."""
+
+    certificate_version: str | None = None
+    journal_version: str | None = None
+    held: Held | None = None
+    failure: Failure | None = None
+    open: bool = False
+    unreadable: str | None = None
+    account_url: str | None = None
+    issued: tuple[datetime, ...] = ()
+
+    @property
+    def versions(self) -> tuple[str | None, str | None]:
+        return self.certificate_version, self.journal_version
+
+
+@dataclass(frozen=True)
+class Index:
+    """All facts, as of the last run that noted them. `as_of` is None if no run ever did."""
+
+    as_of: datetime | None = None
+    facts: Mapping[str, Facts] = field(default_factory=dict)
+
+
+def worth_a_look(spec: CertificateSpec, facts: Facts | None, now: datetime, ask: Ask) -> bool:
+    """Whether a tick has anything to do for a name; if in doubt, yes."""
+    if facts is None or facts.open or facts.unreadable is not None:
+        return True
+    return isinstance(decide(spec, facts.held, facts.failure, now, ask), Renew)
+
+
+def read(records: Records) -> tuple[Index, str | None]:
+    """The index and its version; an empty one if there is none or it cannot be decoded. Raises StoreError."""
+    stored = records.read(PATH)
+    if stored is None:
+        return Index(), None
+    try:
+        return decode(stored.data), stored.version
+    except DocumentError:
+        return Index(), stored.version
+
+
+def write(records: Records, index: Index, version: str | None) -> str:
+    """Raises Conflict, StoreError."""
+    return records.write(PATH, encode(index), version)
+
+
+def encode(index: Index) -> bytes:
+    fields = {
+        "format": FORMAT,
+        "write_id": secrets.token_hex(16),
+        "as_of": index.as_of and written(index.as_of),
+        "names": {name: _facts_fields(facts) for name, facts in sorted(index.facts.items())},
+    }
+    return json.dumps(fields, indent=1).encode() + b"\n"
+
+
+def decode(data: bytes) -> Index:
+    """Raises DocumentError."""
+    try:
+        # Not parse_object: an index of 10,000 names is larger than any single document may be.
+        fields = json.loads(data.decode())
+        if fields["format"] != FORMAT:
+            raise DocumentError("the index is of an unknown format")
+        facts = {str(name): _facts(one) for name, one in fields["names"].items()}
+        return Index(instant(fields["as_of"]) if fields["as_of"] else None, facts)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        raise DocumentError("the index cannot be read") from None
+
+
+def _facts_fields(facts: Facts) -> dict[str, Any]:
+    return {
+        "certificate_version": facts.certificate_version,
+        "journal_version": facts.journal_version,
+        "held": facts.held and _held_fields(facts.held),
+        "failure": facts.failure and failures.fields(facts.failure),
+        "open": facts.open,
+        "unreadable": facts.unreadable,
+        "account_url": facts.account_url,
+        "issued": [written(one) for one in facts.issued],
+    }
+
+
+def _facts(fields: dict[str, Any]) -> Facts:
+    return Facts(
+        certificate_version=fields["certificate_version"],
+        journal_version=fields["journal_version"],
+        held=_held(fields["held"]) if fields["held"] else None,
+        failure=failures.from_fields(fields["failure"]) if fields["failure"] else None,
+        open=bool(fields["open"]),
+        unreadable=fields["unreadable"],
+        account_url=fields["account_url"],
+        issued=tuple(instant(one) for one in fields["issued"]),
+    )
+
+
+def _held_fields(held: Held) -> dict[str, Any]:
+    return {
+        "identifiers": list(held.identifiers),
+        "key_type": held.key_type,
+        "profile": held.profile,
+        "ca_directory": held.ca,
+        "not_before": written(held.validity.not_before),
+        "not_after": written(held.validity.not_after),
+        "serial_number": held.serial_number,
+        "issuer": held.issuer,
+        "order_url": held.order_url,
+    }
+
+
+def _held(fields: dict[str, Any]) -> Held:
+    return Held(
+        identifiers=tuple(str(one) for one in fields["identifiers"]),
+        key_type=fields["key_type"],
+        profile=fields["profile"],
+        ca=str(fields["ca_directory"]),
+        validity=Validity(instant(fields["not_before"]), instant(fields["not_after"])),
+        serial_number=str(fields["serial_number"]),
+        issuer=str(fields["issuer"]),
+        order_url=fields["order_url"],
+    )

@@ -1,0 +1,187 @@
+"""The journal: what is under way for each name. Written before anything can be paid for; closed, never deleted.
+
+The fence: an entry is only ever rewritten at the version that was read, and nothing is finalized whose order URL
+and sealed key have not just been written so. A claim only saves work; the version saves certificates.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import secrets
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from certkeeper.core import failures
+from certkeeper.core.document import FORMAT, instant, parse_object, written
+from certkeeper.core.errors import DocumentError
+from certkeeper.core.failures import Failure
+from certkeeper.core.model import Account, CertificateRequest, CertificateSpec, Sealed, TxtRecord
+from certkeeper.core.ports import Records
+
+PREFIX = "journal/"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who is at work, and for how long after the last write at most."""
+
+    holder: str
+    term: timedelta
+
+
+@dataclass(frozen=True)
+class PendingOrder:
+    """All it takes to finish an order after a crash."""
+
+    request: CertificateRequest
+    identifiers: tuple[str, ...]
+    ca: str
+    account_url: str
+    key_type: str
+    profile: str | None
+    placed: datetime
+    url: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name's journal. `records` are the TXT records that may stand in DNS because of us."""
+
+    claim: Claim | None = None
+    pending: PendingOrder | None = None
+    records: tuple[TxtRecord, ...] = ()
+    failure: Failure | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self.claim is None and self.pending is None
+
+
+@dataclass(frozen=True)
+class Read:
+    """An entry as read: its version (None: there is none yet) and how long ago it was written."""
+
+    entry: Entry
+    version: str | None
+    age: timedelta
+
+    def held_by_another(self, holder: str) -> bool:
+        claim = self.entry.claim
+        return claim is not None and claim.holder != holder and self.age < claim.term
+
+
+class Journal:
+    """The entries in the store."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    def read(self, name: str) -> Read:
+        """The entry of a name. Raises StoreError, DocumentError."""
+        stored = self._records.read(PREFIX + name)
+        if stored is None:
+            return Read(Entry(), None, timedelta(0))
+        return Read(decode(stored.data, name), stored.version, stored.age)
+
+    def write(self, name: str, entry: Entry, version: str | None) -> str:
+        """Write at exactly that version; the new version. Raises Conflict, StoreError."""
+        return self._records.write(PREFIX + name, encode(entry, name), version)
+
+    def versions(self) -> dict[str, str]:
+        """All names that have an entry. Raises StoreError."""
+        return {path.removeprefix(PREFIX): version for path, version in self._records.list(PREFIX).items()}
+
+
+def worth_finishing(pending: PendingOrder, spec: CertificateSpec, account: Account) -> bool:
+    """Whether the order under way would give the certificate that is wanted now, to the account in use."""
+    return (
+        set(pending.identifiers) == set(spec.identifiers)
+        and pending.key_type == spec.key_type
+        and pending.profile == spec.profile
+        and pending.ca == spec.ca == account.ca
+        and pending.account_url == account.url
+    )
+
+
+def settled(entry: Entry, order_url: str | None) -> Entry:
+    """The entry, less an order whose certificate is already the stored one."""
+    if entry.pending is not None and entry.pending.url == order_url:
+        return replace(entry, pending=None, claim=None, failure=None)
+    return entry
+
+
+def encode(entry: Entry, name: str) -> bytes:
+    fields = {
+        "format": FORMAT,
+        "name": name,
+        "write_id": secrets.token_hex(16),
+        "claim": entry.claim and {"holder": entry.claim.holder, "term_seconds": entry.claim.term.total_seconds()},
+        "pending": entry.pending and _pending_fields(entry.pending),
+        "records": [[record.zone, record.name, record.value] for record in entry.records],
+        "failure": entry.failure and failures.fields(entry.failure),
+    }
+    return json.dumps(fields, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def decode(data: bytes, name: str) -> Entry:
+    """Raises DocumentError; never quotes the bytes."""
+    fields = parse_object(data)
+    if fields.get("format") != FORMAT or fields.get("name") != name:
+        raise DocumentError(
+            f"the journal entry of {name} is of an unknown format or of another name", "update certkeeper"
+        )
+    try:
+        return _entry(fields)
+    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error):
+        raise DocumentError(
+            f"the journal entry of {name} cannot be read",
+            f"restore journal/{name} from an earlier version of the object, or remove it if there is none",
+        ) from None
+
+
+def _entry(fields: dict[str, Any]) -> Entry:
+    claim, pending, failure = fields["claim"], fields["pending"], fields["failure"]
+    return Entry(
+        claim=claim and Claim(str(claim["holder"]), timedelta(seconds=float(claim["term_seconds"]))),
+        pending=pending and _pending(pending),
+        records=tuple(TxtRecord(str(zone), str(name), str(value)) for zone, name, value in fields["records"]),
+        failure=failure and failures.from_fields(failure),
+    )
+
+
+def _pending_fields(pending: PendingOrder) -> dict[str, object]:
+    return {
+        "url": pending.url,
+        "identifiers": list(pending.identifiers),
+        "ca_directory": pending.ca,
+        "account_url": pending.account_url,
+        "key_type": pending.key_type,
+        "profile": pending.profile,
+        "placed": written(pending.placed),
+        "csr_pem": pending.request.csr_pem,
+        "spki_sha256": pending.request.spki_sha256,
+        "sealing": pending.request.private_key.sealing,
+        "kms_key_arn": pending.request.private_key.kms_key_arn,
+        "sealed_private_key": base64.b64encode(pending.request.private_key.blob).decode(),
+    }
+
+
+def _pending(fields: dict[str, Any]) -> PendingOrder:
+    sealed = Sealed(
+        str(fields["sealing"]),
+        base64.b64decode(fields["sealed_private_key"], validate=True),
+        fields["kms_key_arn"],
+    )
+    return PendingOrder(
+        request=CertificateRequest(str(fields["csr_pem"]), str(fields["spki_sha256"]), sealed),
+        identifiers=tuple(str(one) for one in fields["identifiers"]),
+        ca=str(fields["ca_directory"]),
+        account_url=str(fields["account_url"]),
+        key_type=str(fields["key_type"]),
+        profile=fields["profile"],
+        placed=instant(fields["placed"]),
+        url=str(fields["url"]),
+    )

@@ -1,0 +1,128 @@
+"""The values everything is said in. Frozen; valid once built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+KEY_TYPES = ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096")
+
+
+@dataclass(frozen=True)
+class CertificateSpec:
+    """A certificate we want. `identifiers` are A-labels in lower case, `ca` is a directory URL."""
+
+    name: str
+    identifiers: tuple[str, ...]
+    ca: str
+    key_type: str = "ecdsa-p256"
+    profile: str | None = None
+    hosted_zone_id: str | None = None
+    preferred_chain: str | None = None
+    readers: tuple[str, ...] = ()
+    reuse_private_key: bool = False
+
+
+@dataclass(frozen=True)
+class Validity:
+    """RFC 5280 section 4.1.2.5."""
+
+    not_before: datetime
+    not_after: datetime
+
+    def __post_init__(self) -> None:
+        if self.not_before.tzinfo is None or self.not_after.tzinfo is None:
+            raise ValueError("a validity needs aware instants")
+        if self.not_after <= self.not_before:
+            raise ValueError("a validity ends after it begins")
+
+    @property
+    def lifetime(self) -> timedelta:
+        return self.not_after - self.not_before
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """Bytes that only the right reader can open, and how they were sealed ("kms" or "store")."""
+
+    sealing: str
+    blob: bytes = field(repr=False)
+    kms_key_arn: str | None = None
+
+
+@dataclass(frozen=True)
+class CertificateRequest:
+    """A CSR (RFC 2986) and the sealed private key that signed it."""
+
+    csr_pem: str
+    spki_sha256: str
+    private_key: Sealed
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What the CA handed out: PEM, leaf first, links verified; and what the leaf says."""
+
+    pem: str
+    identifiers: tuple[str, ...]
+    serial_number: str
+    spki_sha256: str
+    validity: Validity
+    issuer: str
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the store keeps for one name. `key_type` and `order_url` are unknown for what others wrote."""
+
+    name: str
+    revision: int
+    chain: Chain
+    request: CertificateRequest
+    ca: str
+    account_url: str | None
+    profile: str | None
+    key_type: str | None
+    order_url: str | None
+    issued: tuple[datetime, ...]
+
+
+@dataclass(frozen=True)
+class Account:
+    """The ACME account at one CA (RFC 8555 section 7.1.2). `url` is None until the CA has named it."""
+
+    ca: str
+    private_key: Sealed
+    url: str | None = None
+
+
+@dataclass(frozen=True, order=True)
+class TxtRecord:
+    """One value that must stand at one name of one hosted zone while the CA looks (RFC 8555 section 8.4)."""
+
+    zone: str
+    name: str
+    value: str
+
+
+@dataclass(frozen=True)
+class HostedZone:
+    """A Route 53 hosted zone; `name` in lower case without the final dot."""
+
+    zone: str
+    name: str
+    private: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a tick did for one name; `outcome` is renewed, kept, waiting or failed."""
+
+    name: str
+    outcome: str
+    reason: str
+    serial_number: str | None = None
+    not_after: datetime | None = None
+    error: str | None = None
+    hint: str | None = None
+    next_attempt: datetime | None = None
