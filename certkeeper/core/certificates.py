@@ -29,7 +29,11 @@ class Certificates:
         stored = self._records.read(PREFIX + name)
         if stored is None:
             return None, None
-        return decode(stored.data, name), stored.version
+        try:
+            return decode(stored.data, name), stored.version
+        except DocumentError as error:
+            hint = error.hint or f"restore an earlier version of the object {PREFIX}{name}; nothing was ordered"
+            raise DocumentError(error.message, hint) from None
 
     def write(self, certificate: Certificate, version: str | None) -> str:
         """Replace exactly that version. Raises Conflict, StoreError."""

@@ -121,6 +121,11 @@ def in_date(held: Held | None, now: datetime) -> bool:
     return held is not None and held.validity.not_before <= now < held.validity.not_after
 
 
+def under_the_floor(held: Held, now: datetime) -> bool:
+    """Whether less than 1/20 of the lifetime is left, expired included: nothing may hold an attempt back."""
+    return now >= held.validity.not_after - held.validity.lifetime / 20
+
+
 def state(spec: CertificateSpec | None, held: Held | None, failure: Failure | None, now: datetime) -> str:
     """The operator's word for a name: ok, due, overdue, expired, missing, failing or retired.
 

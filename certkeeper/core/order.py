@@ -37,6 +37,8 @@ class Authorization:
     status: str
     challenge: Challenge | None
     problem: Problem | None = None
+    retry_after: float | None = None
+    """Seconds the CA asked to wait before looking again (section 7.5.1)."""
 
 
 @dataclass(frozen=True)

@@ -97,8 +97,8 @@ class CertificateAuthority(Protocol):
     def fetch_order(self, account: Account, url: str) -> Order:
         """The order as it stands now."""
 
-    def authorizations(self, account: Account, order: Order) -> tuple[Authorization, ...]:
-        """The order's authorizations (section 7.5), with their dns-01 challenges where offered."""
+    def authorization(self, account: Account, url: str) -> Authorization:
+        """One authorization (section 7.5), with its dns-01 challenge where offered."""
 
     def answer(self, account: Account, challenge: Challenge) -> None:
         """Tell the CA that the challenge is ready (section 7.5.1)."""

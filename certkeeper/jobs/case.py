@@ -1,0 +1,113 @@
+"""One name on its way through a tick, and what can be said of it at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Lock
+
+from certkeeper.core.certificates import held
+from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause
+from certkeeper.core.errors import CertkeeperError, Conflict
+from certkeeper.core.failures import Failure
+from certkeeper.core.journal import Entry
+from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, Outcome, TxtRecord
+from certkeeper.core.order import Authorization, Order
+from certkeeper.jobs.account import AccountDesk
+from certkeeper.jobs.keeper import Keeper
+
+
+@dataclass(eq=False)
+class Case:
+    """One name on its way through a pass."""
+
+    spec: CertificateSpec
+    ask: Ask
+    take_over: bool
+    entry: Entry = field(default_factory=Entry)
+    version: str | None = None
+    held: Certificate | None = None
+    held_version: str | None = None
+    reason: str = ""
+    account: Account | None = None
+    order: Order | None = None
+    unproven: tuple[tuple[Authorization, TxtRecord], ...] = ()
+    leftovers: tuple[TxtRecord, ...] = ()
+    working: bool = False
+    busy: bool = False
+    error: CertkeeperError | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def public(self) -> Held | None:
+        return held(self.held)
+
+    @property
+    def going(self) -> bool:
+        return self.working and not self.busy and self.error is None and self.outcome is None
+
+
+class Run:
+    """What the cases of one tick share: the accounts, and the hosted zones, each asked for once."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.keeper = keeper
+        self.accounts = AccountDesk(keeper)
+        self._lock = Lock()
+        self._zones: tuple[HostedZone, ...] | None = None
+
+    def zones(self) -> tuple[HostedZone, ...]:
+        with self._lock:
+            if self._zones is None:
+                self._zones = self.keeper.zones.hosted_zones()
+            return self._zones
+
+
+def guarded(step: Callable[[Run, Case], None], run: Run, case: Case) -> None:
+    try:
+        step(run, case)
+    except Conflict:
+        case.busy = True
+    except CertkeeperError as error:
+        case.error = error
+    except Exception as error:  # noqa: BLE001 - the one broad one: a defect met by one name stays with that name
+        # The text of a foreign exception may quote anything, so only its type is told.
+        where = _place(error)
+        case.error = CertkeeperError(
+            f"unexpected {type(error).__name__} at {where}", "this is a defect; please report it"
+        )
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace else "an unknown place"
+
+
+def still(spec: CertificateSpec, now_held: Held | None, failure: Failure | None, decision: Decision) -> Outcome:
+    """The outcome for a name for which there is nothing to do now."""
+    if isinstance(decision, Pause) and failure is not None:
+        return told(spec, now_held, "waiting", decision.reason, failure)
+    return told(spec, now_held, "kept", "not due yet", until=decision)
+
+
+def told(
+    spec: CertificateSpec,
+    now_held: Held | None,
+    outcome: str,
+    reason: str,
+    failure: Failure | None = None,
+    until: Decision | None = None,
+) -> Outcome:
+    """An outcome with the public facts of what is held."""
+    return Outcome(
+        name=spec.name,
+        outcome=outcome,
+        reason=reason,
+        serial_number=now_held.serial_number if now_held else None,
+        not_after=now_held.validity.not_after if now_held else None,
+        error=failure.error if failure else None,
+        hint=failure.hint if failure else None,
+        next_attempt=failure.next_attempt if failure else until.until if isinstance(until, Keep) else None,
+    )

@@ -1,0 +1,62 @@
+"""Everything a job needs, in one value; wiring fills it with adapters, tests with fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from certkeeper.core.accounts import Accounts
+from certkeeper.core.certificates import Certificates
+from certkeeper.core.journal import Journal
+from certkeeper.core.ports import (
+    CertificateAuthority,
+    ChainReader,
+    ChallengeRecords,
+    Clock,
+    DnsLookup,
+    KeySource,
+    Records,
+    SideBySide,
+    Zones,
+)
+
+
+def _silent(name: str, doing: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """The ports. `records` keeps journal, accounts and index; `certificate_records` may be another store.
+
+    `holder` names this run in its claims, `term` is how long a claim outlives its last write, `period` the time
+    between two ticks. `tell` is told what is being done for which name.
+    """
+
+    records: Records
+    certificate_records: Records
+    authorities: Mapping[str, CertificateAuthority]
+    keys: KeySource
+    chains: ChainReader
+    challenge_records: ChallengeRecords
+    zones: Zones
+    lookup: DnsLookup
+    clock: Clock
+    side_by_side: SideBySide
+    holder: str
+    term: timedelta
+    period: timedelta = timedelta(hours=1)
+    tell: Callable[[str, str], None] = _silent
+
+    @property
+    def journal(self) -> Journal:
+        return Journal(self.records)
+
+    @property
+    def certificates(self) -> Certificates:
+        return Certificates(self.certificate_records)
+
+    @property
+    def accounts(self) -> Accounts:
+        return Accounts(self.records)

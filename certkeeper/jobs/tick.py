@@ -1,0 +1,366 @@
+"""The tick: obtain or renew whatever is due. Read it from top to bottom, that is the order in which it happens.
+
+Every pass takes all its cases through the same steps together (open, present, prove, finish), so that any number
+of due names share one DNS wait. The laws it keeps:
+
+- the journal is read first, then the certificate; they are written in the reverse order;
+- an order's URL and its sealed private key are journaled before anything else can fail;
+- nothing is finalized that was not just written down at the version that was read;
+- the broad `except` stands around one case, so one name's failure is nobody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+
+from certkeeper.core import failures, zones
+from certkeeper.core.certificates import prove, successor
+from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, under_the_floor
+from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, OutOfTime, StoreError
+from certkeeper.core.index import Index, worth_a_look
+from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, worth_finishing
+from certkeeper.core.model import Certificate, CertificateSpec, Outcome, TxtRecord
+from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
+from certkeeper.core.ports import Presented
+from certkeeper.jobs import survey
+from certkeeper.jobs.case import Case, Run, guarded, still, told
+from certkeeper.jobs.keeper import Keeper
+
+LOOK_AGAIN = 1.0
+LONGEST_LOOK = 10.0
+BUSY_WAIT = 2.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a tick did, in the order of the settings. `trouble` is set if the store as a whole could not be read."""
+
+    outcomes: tuple[Outcome, ...]
+    as_of: datetime
+    trouble: StoreError | None = None
+
+
+def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = None) -> Report:
+    """Bring every name of `specs` into the state that is wanted of it. Raises nothing but programming errors."""
+    ask = ask or Ask()
+    index, trouble = _refreshed(keeper)
+    now = keeper.clock.now()
+    outcomes, todo = {}, []
+    for spec in specs:
+        facts = index.facts.get(spec.name)
+        if facts is None or worth_a_look(spec, facts, now, ask):
+            todo.append(spec)
+        else:
+            decision = decide(spec, facts.held, facts.failure, now, ask)
+            outcomes[spec.name] = still(spec, facts.held, facts.failure, decision)
+
+    outcomes |= _worked(keeper, todo, ask)
+
+    if trouble is None:
+        survey.note(keeper, index, [spec.name for spec in todo])
+    return Report(tuple(outcomes[spec.name] for spec in specs), keeper.clock.now(), trouble)
+
+
+def _refreshed(keeper: Keeper) -> tuple[Index, StoreError | None]:
+    # The index is a cache: without it every name is looked at itself, and fails or not on its own.
+    try:
+        return survey.refreshed(keeper), None
+    except StoreError as error:
+        return Index(), error
+
+
+def _worked(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask) -> dict[str, Outcome]:
+    run = Run(keeper)
+    outcomes: dict[str, Outcome] = {}
+    todo = [Case(spec, ask, take_over=ask.by_name) for spec in specs]
+    while todo:
+        cases, later = _first_of_each_set(todo)
+        _passed(run, cases)
+        outcomes |= {case.spec.name: case.outcome for case in cases if case.outcome is not None}
+        # Somebody else was at work on these: look again, politely, and force nothing that they have just done.
+        busy = [Case(case.spec, replace(case.ask, force=False), take_over=False) for case in cases if case.busy]
+        if busy and not later:
+            try:
+                keeper.clock.wait(BUSY_WAIT)
+            except OutOfTime:
+                elsewhere = "another run is at work on it"
+                return outcomes | {
+                    case.spec.name: told(case.spec, case.public, "waiting", elsewhere) for case in cases if case.busy
+                }
+        todo = later + busy
+    return outcomes
+
+
+def _first_of_each_set(todo: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+    # The CA may answer two orders for one identifier set with the same order, so they go one after another.
+    first: dict[frozenset[str], Case] = {}
+    for case in todo:
+        first.setdefault(frozenset(case.spec.identifiers), case)
+    taken = {id(case) for case in first.values()}
+    return list(first.values()), [case for case in todo if id(case) not in taken]
+
+
+def _passed(run: Run, cases: list[Case]) -> None:
+    side_by_side = run.keeper.side_by_side
+    side_by_side([partial(guarded, _open, run, case) for case in cases])
+    records = [record for case in cases if case.going for _, record in case.unproven]
+    leftovers = [record for case in cases if not case.busy for record in case.leftovers]
+    if records or leftovers:
+        if records:
+            run.keeper.tell("", f"presenting {len(records)} challenge record{'s' if len(records) > 1 else ''}")
+        with run.keeper.challenge_records.presenting(records, leftovers) as presented:
+            side_by_side([partial(guarded, partial(_prove, presented), run, case) for case in cases if case.going])
+        for case in cases:
+            case.entry = replace(case.entry, records=tuple(one for one in case.entry.records if one in presented.left))
+    side_by_side([partial(guarded, _finish, run, case) for case in cases if case.going])
+    side_by_side([partial(_conclude, run, case) for case in cases])
+
+
+# Open: claim the name, place or find the order, write it down.
+
+
+def _open(run: Run, case: Case) -> None:
+    keeper, spec = run.keeper, case.spec
+    read = keeper.journal.read(spec.name)
+    case.held, case.held_version = keeper.certificates.read(spec.name)
+    case.entry = settled(read.entry, case.held.order_url if case.held else None)
+    elsewhere = case.entry.claim is not None and read.held_by_another(keeper.holder)
+    decision = decide(spec, case.public, case.entry.failure, keeper.clock.now(), case.ask)
+    if not isinstance(decision, Renew):
+        case.outcome = still(spec, case.public, case.entry.failure, decision)
+        if not elsewhere and not _tidy(case.entry, read.entry, decision):
+            _claim(run, case, read)
+            case.leftovers = case.entry.records
+        return
+    if elsewhere and not case.take_over:
+        case.busy = True
+        return
+    case.reason = decision.reason
+    _claim(run, case, read)
+    case.leftovers = case.entry.records
+    case.working = True
+    case.account = run.accounts.of(spec.ca)
+    case.order = _resumed(run, case) or _placed(run, case)
+    _note_what_to_prove(run, case)
+
+
+def _tidy(entry: Entry, as_read: Entry, decision: Keep | Pause) -> bool:
+    if isinstance(decision, Pause):
+        return entry == as_read and entry.claim is None and not entry.records
+    return entry == as_read and entry.closed and not entry.records and entry.failure is None
+
+
+def _claim(run: Run, case: Case, read: Read) -> None:
+    claim = Claim(run.keeper.holder, run.keeper.term)
+    case.entry = replace(case.entry, claim=claim)
+    case.version = run.keeper.journal.write(case.spec.name, case.entry, read.version)
+
+
+def _resumed(run: Run, case: Case) -> Order | None:
+    pending, account = case.entry.pending, case.account
+    assert account is not None  # noqa: S101 - _open has just set it
+    if pending is None or not worth_finishing(pending, case.spec, account):
+        return None
+    run.keeper.tell(case.spec.name, "resuming the order of an earlier run")
+    try:
+        order = run.keeper.authorities[case.spec.ca].fetch_order(account, pending.url)
+    except AuthorityError as error:
+        if error.status == 404:
+            return None  # the CA has forgotten it, so nothing was paid for it
+        raise
+    return None if isinstance(next_step(order), Abandon) else order
+
+
+def _placed(run: Run, case: Case) -> Order:
+    keeper, spec, account = run.keeper, case.spec, case.account
+    assert account is not None and account.url is not None  # noqa: S101 - _open has just set it
+    keeper.tell(spec.name, f"ordering: {case.reason}")
+    before = case.held
+    if spec.reuse_private_key and before and not _differs(before, spec):
+        request = before.request
+    else:
+        request = keeper.keys.new_request(spec)
+    order = keeper.authorities[spec.ca].new_order(account, spec.identifiers, spec.profile)
+    pending = PendingOrder(
+        request=request,
+        identifiers=spec.identifiers,
+        ca=spec.ca,
+        account_url=account.url,
+        key_type=spec.key_type,
+        profile=spec.profile,
+        placed=keeper.clock.now(),
+        url=order.url,
+    )
+    _write(run, case, replace(case.entry, pending=pending))
+    return order
+
+
+def _differs(certificate: Certificate, spec: CertificateSpec) -> bool:
+    return set(certificate.chain.identifiers) != set(spec.identifiers) or certificate.key_type != spec.key_type
+
+
+def _write(run: Run, case: Case, entry: Entry) -> None:
+    case.version = run.keeper.journal.write(case.spec.name, entry, case.version)
+    case.entry = entry
+
+
+def _note_what_to_prove(run: Run, case: Case) -> None:
+    keeper, order, account = run.keeper, case.order, case.account
+    assert order is not None and account is not None  # noqa: S101 - _open has just set them
+    if order.status != "pending":
+        return
+    authority = keeper.authorities[case.spec.ca]
+    authorizations = tuple(authority.authorization(account, url) for url in order.authorization_urls)
+    step = next_step(order, authorizations)
+    if isinstance(step, Abandon):
+        case.entry = replace(case.entry, pending=None)
+        raise _blamed(step.problem)
+    if not isinstance(step, Prove):
+        return
+    case.unproven = tuple((one, _record(run, case.spec, one)) for one in step.authorizations)
+    records = {record for _, record in case.unproven}
+    case.leftovers = tuple(one for one in case.entry.records if one not in records)
+    _write(run, case, replace(case.entry, records=(*case.leftovers, *sorted(records))))
+
+
+def _record(run: Run, spec: CertificateSpec, authorization: Authorization) -> TxtRecord:
+    assert authorization.challenge is not None  # noqa: S101 - next_step() abandons orders without dns-01
+    name = zones.follow(zones.challenge_name(authorization.identifier), run.keeper.lookup.cname)
+    zone = zones.choose(name, run.zones(), spec.hosted_zone_id)
+    return TxtRecord(zone.zone, name, authorization.challenge.value)
+
+
+# Prove: the records stand; answer the challenges and wait for the CA's verdict.
+
+
+def _prove(presented: Presented, run: Run, case: Case) -> None:
+    for _, record in case.unproven:
+        if record in presented.refused:
+            raise presented.refused[record]
+    if not case.unproven:
+        return
+    keeper, account = run.keeper, case.account
+    assert account is not None  # noqa: S101 - a case with something to prove has one
+    authority = keeper.authorities[case.spec.ca]
+    keeper.tell(case.spec.name, "proving")
+    for one, _ in case.unproven:
+        if one.challenge is not None and one.challenge.status == "pending":
+            authority.answer(account, one.challenge)
+    open_ones = [one for one, _ in case.unproven]
+    pause = LOOK_AGAIN
+    while open_ones:
+        open_ones = [authority.authorization(account, one.url) for one in open_ones]
+        for one in open_ones:
+            if one.status not in ("pending", "valid"):
+                case.entry = replace(case.entry, pending=None)
+                problem = one.problem or Problem("", f"its authorization is {one.status}")
+                raise _blamed(Problem(problem.kind, problem.detail, one.identifier))
+        open_ones = [one for one in open_ones if one.status == "pending"]
+        if open_ones:
+            keeper.clock.wait(max([one.retry_after or 0 for one in open_ones] + [pause]))
+            pause = min(pause * 1.5, LONGEST_LOOK)
+
+
+def _blamed(problem: Problem) -> AuthorityError:
+    about = f"{problem.identifier}: " if problem.identifier else ""
+    return AuthorityError(f"{about}{problem.detail}", kind=problem.kind)
+
+
+# Finish: finalize behind the fence, download, prove the chain, write the certificate.
+
+
+def _finish(run: Run, case: Case) -> None:
+    keeper, account, pending = run.keeper, case.account, case.entry.pending
+    assert account is not None and pending is not None and case.order is not None  # noqa: S101 - it was opened
+    authority = keeper.authorities[case.spec.ca]
+    order = authority.fetch_order(account, pending.url) if case.order.status == "pending" else case.order
+    pause = LOOK_AGAIN
+    while not isinstance(step := next_step(order), Download):
+        if isinstance(step, Abandon):
+            case.entry = replace(case.entry, pending=None)
+            raise _blamed(step.problem)
+        if isinstance(step, Finalize):
+            order = _finalized(run, case, order)
+            continue
+        asked = step.seconds if isinstance(step, Wait) else None
+        keeper.clock.wait(max(asked or 0, pause))
+        pause = min(pause * 1.5, LONGEST_LOOK)
+        order = authority.fetch_order(account, pending.url)
+    chain = keeper.chains.read(authority.download(account, order))
+    now = keeper.clock.now()
+    prove(chain, pending.request, case.spec, now)
+    new = successor(case.held, case.spec, chain, pending.request, pending.account_url, pending.url, now)
+    keeper.certificates.write(new, case.held_version)
+    keeper.tell(case.spec.name, "stored")
+    case.held = new
+    case.outcome = told(case.spec, case.public, "renewed", case.reason)
+
+
+def _finalized(run: Run, case: Case, order: Order) -> Order:
+    keeper, account, pending = run.keeper, case.account, case.entry.pending
+    assert account is not None and pending is not None  # noqa: S101 - _finish has just seen them
+    _write(run, case, case.entry)  # the fence: a keeper that was overtaken stops here
+    keeper.tell(case.spec.name, "finalizing")
+    authority = keeper.authorities[case.spec.ca]
+    try:
+        return authority.finalize(account, order, pending.request.csr_pem)
+    except AuthorityError:
+        # The answer may be lost, or another keeper finalized the same order: the order itself knows.
+        now = authority.fetch_order(account, pending.url)
+        if now.status in ("ready", "pending"):
+            raise
+        return now
+
+
+# Conclude: write down how it ended.
+
+
+def _conclude(run: Run, case: Case) -> None:
+    if case.busy and case.error is None:
+        return
+    if case.error is not None:
+        case.outcome = _ended_badly(run, case, case.error)
+    claimed = case.entry.claim is not None and case.entry.claim.holder == run.keeper.holder
+    if not claimed:
+        return
+    entry = replace(case.entry, claim=None)
+    if case.error is None:
+        paused = case.outcome is not None and case.outcome.outcome == "waiting"
+        entry = replace(entry, pending=entry.pending if paused else None, failure=entry.failure if paused else None)
+    try:
+        _write(run, case, entry)
+    except Conflict:
+        return  # somebody else has taken it over, and writes down the rest
+    except CertkeeperError as error:
+        if case.outcome is not None and case.outcome.error is None:
+            reason = f"{case.outcome.reason}; its journal could not be closed yet: {error.message}"
+            case.outcome = replace(case.outcome, reason=reason)
+
+
+def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
+    keeper, now_held = run.keeper, case.public
+    if isinstance(error, OutOfTime):
+        return told(case.spec, now_held, "waiting", f"{error.message}; the next run goes on")
+    if isinstance(error, AuthorityError) and error.kind == "accountDoesNotExist":
+        _forget_account(run, case)
+    now = keeper.clock.now()
+    failure = failures.failed(
+        case.entry.failure,
+        error,
+        now,
+        tick=keeper.period,
+        lifetime=now_held.validity.lifetime if now_held else None,
+        urgent=now_held is not None and under_the_floor(now_held, now),
+    )
+    case.entry = replace(case.entry, failure=failure)
+    return told(case.spec, now_held, "failed", case.reason or "could not be looked at", failure)
+
+
+def _forget_account(run: Run, case: Case) -> None:
+    try:
+        run.accounts.forget_url(case.spec.ca)
+    except CertkeeperError:
+        return  # the failure that led here is the one that is told
