@@ -248,7 +248,7 @@ def _prove(presented: Presented, run: Run, case: Case) -> None:
     keeper.tell(case.spec.name, "proving")
     for one, _ in case.unproven:
         if one.challenge is not None and one.challenge.status == "pending":
-            authority.answer(account, one.challenge)
+            _answered(run, case, one)
     open_ones = [one for one, _ in case.unproven]
     pause = LOOK_AGAIN
     while open_ones:
@@ -262,6 +262,18 @@ def _prove(presented: Presented, run: Run, case: Case) -> None:
         if open_ones:
             keeper.clock.wait(max([one.retry_after or 0 for one in open_ones] + [pause]))
             pause = min(pause * 1.5, LONGEST_LOOK)
+
+
+def _answered(run: Run, case: Case, one: Authorization) -> None:
+    authority, account = run.keeper.authorities[case.spec.ca], case.account
+    assert account is not None and one.challenge is not None  # noqa: S101 - _prove has just seen them
+    try:
+        authority.answer(account, one.challenge)
+    except AuthorityError:
+        # Another keeper of the same order may have answered meanwhile: the authorization itself knows.
+        now = authority.authorization(account, one.url)
+        if now.status == "pending" and (now.challenge is None or now.challenge.status == "pending"):
+            raise
 
 
 def _blamed(problem: Problem) -> AuthorityError:
@@ -333,7 +345,9 @@ def _conclude(run: Run, case: Case) -> None:
     try:
         _write(run, case, entry)
     except Conflict:
-        return  # somebody else has taken it over, and writes down the rest
+        # Somebody else has taken it over, and writes down the rest. What went wrong here may be their doing.
+        if case.error is not None:
+            case.busy, case.outcome = True, None
     except CertkeeperError as error:
         if case.outcome is not None and case.outcome.error is None:
             reason = f"{case.outcome.reason}; its journal could not be closed yet: {error.message}"

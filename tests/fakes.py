@@ -1,0 +1,452 @@
+"""Small working stand-ins for every port, each put through the contract suite of its port.
+
+`Fate` is what happens to a keeper from outside: it counts every call of every port and, at one of them, kills the
+keeper or stops it while somebody else runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from certkeeper.core.errors import AuthorityError, ChainError, Conflict, DnsError, OutOfTime, SealingError
+from certkeeper.core.model import (
+    Account,
+    CertificateRequest,
+    CertificateSpec,
+    Chain,
+    HostedZone,
+    Sealed,
+    TxtRecord,
+    Validity,
+)
+from certkeeper.core.order import Authorization, Challenge, Order, Problem
+from certkeeper.core.ports import Presented, Records, Stored
+from certkeeper.jobs.keeper import Keeper
+
+START = datetime(2026, 11, 23, 2, 20, tzinfo=UTC)
+CA = "https://ca.test/directory"
+WWW = CertificateSpec("www", ("example.com", "*.example.com"), CA)
+API = CertificateSpec("api", ("api.example.com",), CA)
+Result = TypeVar("Result")
+
+
+class FakeClock:
+    """Time that passes only when waited for. Runs out of patience, so that a loop that never ends fails a test."""
+
+    def __init__(self, start: datetime = START, patience: timedelta = timedelta(minutes=14)) -> None:
+        self.time = start
+        self.patience = patience
+        self.deadline = start + patience
+
+    def now(self) -> datetime:
+        return self.time
+
+    def wait(self, seconds: float) -> None:
+        if self.time + timedelta(seconds=seconds) > self.deadline:
+            raise OutOfTime("no time left")
+        self.time += timedelta(seconds=max(seconds, 0.001))
+
+    def remaining(self) -> timedelta:
+        return self.deadline - self.time
+
+    def later(self, by: timedelta) -> None:
+        self.time += by
+        self.deadline = self.time + self.patience
+
+
+@dataclass
+class InMemoryRecords:
+    """A store in a dictionary; `clock` is its own."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    objects: dict[str, tuple[bytes, str, datetime]] = field(default_factory=dict)
+    writes: int = 0
+
+    def read(self, path: str) -> Stored | None:
+        if path not in self.objects:
+            return None
+        data, version, at = self.objects[path]
+        return Stored(data, version, self.clock.now() - at)
+
+    def write(self, path: str, data: bytes, version: str | None) -> str:
+        if (self.objects[path][1] if path in self.objects else None) != version:
+            raise Conflict(f"{path} has changed")
+        self.writes += 1
+        new = f"v{self.writes}"
+        self.objects[path] = (data, new, self.clock.now())
+        return new
+
+    def delete(self, path: str) -> None:
+        self.objects.pop(path, None)
+
+    def list(self, prefix: str) -> dict[str, str]:
+        return {path: version for path, (_, version, _) in self.objects.items() if path.startswith(prefix)}
+
+
+@dataclass
+class CertificateReadFirst:
+    """A store that has every certificate read before its journal: the wrong order, to show that it matters."""
+
+    records: Records
+    _early: dict[str, Stored | None] = field(default_factory=dict)
+
+    def read(self, path: str) -> Stored | None:
+        if path.startswith("journal/"):
+            certificate = path.replace("journal/", "certificates/")
+            self._early[certificate] = self.records.read(certificate)
+        if path in self._early:
+            return self._early.pop(path)
+        return self.records.read(path)
+
+    def write(self, path: str, data: bytes, version: str | None) -> str:
+        return self.records.write(path, data, version)
+
+    def delete(self, path: str) -> None:
+        self.records.delete(path)
+
+    def list(self, prefix: str) -> dict[str, str]:
+        return self.records.list(prefix)
+
+
+class FakeSealer:
+    """Not secret, but honest about contexts."""
+
+    def seal(self, clear: bytes, context: Mapping[str, str]) -> Sealed:
+        return Sealed("kms", json.dumps(dict(context)).encode() + b"\0" + clear[::-1], "arn:aws:kms:eu-west-1:1:key/k")
+
+    def open(self, sealed: Sealed, context: Mapping[str, str]) -> bytes:
+        said, _, turned = sealed.blob.partition(b"\0")
+        if json.loads(said) != dict(context):
+            raise SealingError("the private key cannot be opened under this context")
+        return turned[::-1]
+
+
+@dataclass
+class FakeKeys:
+    """A private key is a number."""
+
+    made: int = 0
+    account_keys: int = 0
+    sealer: FakeSealer = field(default_factory=FakeSealer)
+
+    def new_request(self, spec: CertificateSpec) -> CertificateRequest:
+        self.made += 1
+        clear = f"private key {self.made} {spec.key_type}".encode()
+        csr = json.dumps({"identifiers": spec.identifiers, "spki": _spki(clear)})
+        return CertificateRequest(csr, _spki(clear), self.sealer.seal(clear, {"certkeeper-name": spec.name}))
+
+    def new_account_key(self, directory: str) -> Sealed:
+        self.account_keys += 1
+        return self.sealer.seal(f"account key {self.account_keys}".encode(), {"certkeeper-account": directory})
+
+
+def _spki(clear: bytes) -> str:
+    return hashlib.sha256(clear).hexdigest()
+
+
+class FakeChains:
+    def read(self, pem: str) -> Chain:
+        try:
+            said = json.loads(base64.b64decode(pem.split("-----")[2]))
+        except (ValueError, IndexError):
+            raise ChainError("not a chain") from None
+        return Chain(
+            pem=pem,
+            identifiers=tuple(said["identifiers"]),
+            serial_number=said["serial_number"],
+            spki_sha256=said["spki"],
+            validity=Validity(datetime.fromisoformat(said["from"]), datetime.fromisoformat(said["to"])),
+            issuer="Fake CA",
+        )
+
+
+@dataclass
+class FakeDns:
+    """Who serves what: zone id to name to values. The truth that the CA looks at."""
+
+    records: set[TxtRecord] = field(default_factory=set)
+    refuse: set[str] = field(default_factory=set)
+    batches: int = 0
+    stuck: bool = False
+
+    def present(self, records: Sequence[TxtRecord], leftovers: Sequence[TxtRecord]) -> dict[TxtRecord, DnsError]:
+        self.batches += 1
+        self.records -= set(leftovers)
+        refused = {one: DnsError(f"{one.name} is refused") for one in records if one.name in self.refuse}
+        self.records |= set(records) - set(refused)
+        return refused
+
+    def take_away(self, records: Sequence[TxtRecord]) -> set[TxtRecord]:
+        if self.stuck:
+            return set(records)
+        self.records -= set(records)
+        return set()
+
+
+@dataclass
+class FakeChallengeRecords:
+    dns: FakeDns
+
+    @contextmanager
+    def presenting(self, records: Sequence[TxtRecord], leftovers: Sequence[TxtRecord]) -> Iterator[Presented]:
+        presented = Presented(dict(self.dns.present(records, leftovers)), left={*records, *leftovers})
+        try:
+            yield presented
+        finally:
+            presented.left = self.dns.take_away([*records, *leftovers])
+
+
+@dataclass
+class FakeZones:
+    zones: tuple[HostedZone, ...] = (HostedZone("Z1", "example.com"), HostedZone("Z2", "example.net"))
+    asked: int = 0
+
+    def hosted_zones(self) -> tuple[HostedZone, ...]:
+        self.asked += 1
+        return self.zones
+
+
+@dataclass
+class FakeLookup:
+    cnames: dict[str, str] = field(default_factory=dict)
+
+    def cname(self, name: str) -> str | None:
+        return self.cnames.get(name)
+
+    def txt(self, zone: str, name: str) -> Mapping[str, frozenset[str]]:
+        return {}
+
+
+@dataclass
+class FakeAuthority:
+    """A CA. `issued` counts certificates by identifier set. With `reuse_orders` an order that is pending or ready is
+    handed out again to the same account for the same names, as Boulder does."""
+
+    clock: FakeClock
+    dns: FakeDns
+    reuse_orders: bool = False
+    lifetime: timedelta = timedelta(days=90)
+    processing: int = 1
+    accounts: dict[bytes, str] = field(default_factory=dict)
+    orders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    proven: set[str] = field(default_factory=set)
+    issued: list[frozenset[str]] = field(default_factory=list)
+    refuse: list[AuthorityError] = field(default_factory=list)
+    new_orders: int = 0
+
+    def register(self, account: Account) -> str:
+        return self.accounts.setdefault(account.private_key.blob, f"https://ca.test/account/{len(self.accounts) + 1}")
+
+    def new_order(self, account: Account, identifiers: Sequence[str], profile: str | None) -> Order:
+        self._known(account)
+        if self.refuse:
+            raise self.refuse.pop(0)
+        names = tuple(sorted(identifiers))
+        if self.reuse_orders:
+            for url, order in self.orders.items():
+                if order["names"] == names and self._status(order) in ("pending", "ready"):
+                    return self._shown(url)
+        self.new_orders += 1
+        url = f"https://ca.test/order/{len(self.orders) + 1}"
+        self.orders[url] = {"names": names, "chain": None, "left": None, "dead": None}
+        return self._shown(url)
+
+    def fetch_order(self, account: Account, url: str) -> Order:
+        self._known(account)
+        order = self.orders.get(url)
+        if order is None:
+            raise AuthorityError("no such order", kind="malformed", status=404)
+        if order["left"]:
+            order["left"] -= 1
+        return self._shown(url)
+
+    def authorization(self, account: Account, url: str) -> Authorization:
+        self._known(account)
+        order_url, _, identifier = url.partition("#")
+        order = self.orders[order_url]
+        status = "valid" if identifier in self.proven else "pending"
+        problem = None
+        if order["dead"] == identifier:
+            status, problem = "invalid", Problem("incorrectResponse", "no such TXT record", identifier)
+        value = f"{len(order_url)}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+        challenge = Challenge(url + "#dns-01", value, status)
+        return Authorization(url, identifier, status, challenge, problem)
+
+    def answer(self, account: Account, challenge: Challenge) -> None:
+        order_url, identifier, _ = challenge.url.split("#")
+        if identifier in self.proven:
+            raise AuthorityError("the challenge is not pending", kind="malformed", status=400)
+        name = "_acme-challenge." + identifier.removeprefix("*.")
+        if any(record.name == name and record.value == challenge.value for record in self.dns.records):
+            self.proven.add(identifier)
+        else:
+            self.orders[order_url]["dead"] = identifier
+
+    def finalize(self, account: Account, order: Order, csr_pem: str) -> Order:
+        kept = self.orders[order.url]
+        if self._status(kept) != "ready":
+            raise AuthorityError("the order is not ready", kind="orderNotReady", status=403)
+        said = json.loads(csr_pem)
+        self.issued.append(frozenset(kept["names"]))
+        now = self.clock.now()
+        facts = {
+            "identifiers": sorted(kept["names"]),
+            "serial_number": f"{len(self.issued):04x}",
+            "spki": said["spki"],
+            "from": now.isoformat(),
+            "to": (now + self.lifetime).isoformat(),
+        }
+        kept["chain"] = fake_pem(facts)
+        kept["left"] = self.processing
+        return self._shown(order.url)
+
+    def download(self, account: Account, order: Order) -> str:
+        chain: str = self.orders[order.url]["chain"]
+        return chain
+
+    def _known(self, account: Account) -> None:
+        if account.url not in self.accounts.values():
+            raise AuthorityError("no such account", kind="accountDoesNotExist", status=400)
+
+    def _status(self, order: dict[str, Any]) -> str:
+        if order["dead"]:
+            return "invalid"
+        if order["chain"] is not None:
+            return "processing" if order["left"] else "valid"
+        return "ready" if set(order["names"]) <= self.proven else "pending"
+
+    def _shown(self, url: str) -> Order:
+        order = self.orders[url]
+        status = self._status(order)
+        return Order(
+            url=url,
+            status=status,
+            identifiers=order["names"],
+            authorization_urls=tuple(f"{url}#{name}" for name in order["names"]),
+            finalize_url=url + "/finalize",
+            certificate_url=url + "/certificate" if status == "valid" else None,
+        )
+
+
+def fake_pem(facts: dict[str, Any]) -> str:
+    text = base64.b64encode(json.dumps(facts).encode()).decode()
+    return f"-----BEGIN CERTIFICATE-----{text}-----END CERTIFICATE-----\n".replace("-----" + text, "-----\n" + text)
+
+
+@dataclass
+class World:
+    """Everything outside a keeper, which outlives it."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    reuse_orders: bool = False
+
+    def __post_init__(self) -> None:
+        self.records = InMemoryRecords(self.clock)
+        self.dns = FakeDns()
+        self.authority = FakeAuthority(self.clock, self.dns, self.reuse_orders)
+        self.keys = FakeKeys()
+        self.zones = FakeZones()
+        self.lookup = FakeLookup()
+        self.holders = 0
+
+    def keeper(self, fate: Fate | None = None, certificate_first: bool = False, seed: int = 0) -> Keeper:
+        self.holders += 1
+
+        def fated(port: Result) -> Result:
+            return fate.over(port) if fate else port
+
+        records: Records = fated(self.records)
+        if certificate_first:
+            records = CertificateReadFirst(records)
+        return Keeper(
+            records=records,
+            certificate_records=records,
+            authorities={CA: fated(self.authority)},
+            keys=fated(self.keys),
+            chains=FakeChains(),
+            challenge_records=FakeChallengeRecords(fated(self.dns)),
+            zones=fated(self.zones),
+            lookup=fated(self.lookup),
+            clock=self.clock,
+            side_by_side=seeded(seed),
+            holder=f"holder {self.holders}",
+            term=timedelta(minutes=15),
+        )
+
+
+def seeded(seed: int) -> Callable[[Sequence[Callable[[], Result]]], list[Result]]:
+    """Side by side, as one thread sees it: in an order that the seed decides."""
+
+    def side_by_side(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+        order = list(range(len(tasks)))
+        random.Random(seed).shuffle(order)
+        done = {place: tasks[place]() for place in order}
+        return [done[place] for place in range(len(tasks))]
+
+    return side_by_side
+
+
+class Killed(BaseException):
+    """SIGKILL, as seen from inside: no handler may catch it, and afterwards nothing happens any more."""
+
+
+class Fate:
+    """Lets something happen before or after call number `moment` of any port."""
+
+    def __init__(self, moment: int, after: bool, happening: Callable[[], None]) -> None:
+        self.moment = moment
+        self.after = after
+        self.happening = happening
+        self.calls = 0
+        self.dead = False
+
+    @property
+    def came(self) -> bool:
+        return self.calls >= self.moment
+
+    def over(self, port: Result) -> Result:
+        wrapped: Any = _Fated(port, self)
+        return wrapped  # type: ignore[no-any-return]
+
+    def call(self, method: Callable[..., Result], *args: Any) -> Result:
+        if self.dead:
+            raise Killed
+        self.calls += 1
+        ours = self.calls == self.moment
+        if ours and not self.after:
+            self._strike()
+        result = method(*args)
+        if ours and self.after:
+            self._strike()
+        return result
+
+    def _strike(self) -> None:
+        try:
+            self.happening()
+        except Killed:
+            self.dead = True
+            raise
+
+
+class _Fated:
+    def __init__(self, port: object, fate: Fate) -> None:
+        self._port = port
+        self._fate = fate
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        real = getattr(self._port, method)
+        return lambda *args: self._fate.call(real, *args)
+
+
+def killed() -> None:
+    raise Killed
+
+

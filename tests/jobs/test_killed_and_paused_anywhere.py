@@ -1,0 +1,157 @@
+"""Law 2 and law 3: whatever happens to a keeper at any call, the CA issues exactly one certificate."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+
+from certkeeper.core.decision import Ask
+from certkeeper.jobs.tick import tick
+from tests.fakes import API, WWW, Fate, FakeSealer, Killed, World, killed
+
+MOMENTS = range(1, 45)
+HOW = pytest.mark.parametrize(
+    ("by_name", "reuse_orders"), [(True, False), (False, False), (True, True), (False, True)]
+)
+
+
+def assert_one_good_certificate(world: World, name: str = "www", issued: int = 1) -> None:
+    keeper = world.keeper()
+    certificate, _ = keeper.certificates.read(name)
+    entry = keeper.journal.read(name).entry
+
+    assert len(world.authority.issued) == issued
+    assert certificate is not None
+    assert entry.closed
+    assert entry.records == ()
+    assert world.dns.records == set()
+    assert len(world.authority.accounts) == 1
+    assert certificate.chain.spki_sha256 == certificate.request.spki_sha256
+    opened = FakeSealer().open(certificate.request.private_key, {"certkeeper-name": name})
+    assert opened.startswith(b"private key")
+
+
+def test_the_moments_cover_a_whole_first_issuance() -> None:
+    world = World()
+    fate = Fate(MOMENTS.stop, after=False, happening=killed)
+
+    report = tick(world.keeper(fate), [WWW])
+
+    assert report.outcomes[0].outcome == "renewed"
+    assert 20 < fate.calls < MOMENTS.stop
+
+
+@HOW
+@pytest.mark.parametrize("certificate_first", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_anywhere_the_next_run_finishes_the_same_order(
+    moment: int, after: bool, certificate_first: bool, by_name: bool, reuse_orders: bool
+) -> None:
+    world = World(reuse_orders=reuse_orders)
+    with suppress(Killed):
+        tick(world.keeper(Fate(moment, after, killed), certificate_first), [WWW])
+    if not by_name:
+        world.clock.later(timedelta(minutes=16))
+
+    (outcome,) = tick(world.keeper(certificate_first=certificate_first), [WWW], Ask(by_name=by_name)).outcomes
+
+    assert outcome.outcome in ("renewed", "kept")
+    assert_one_good_certificate(world)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_anywhere_in_a_renewal_costs_one_certificate_and_never_the_old_one(moment: int, after: bool) -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    world.clock.later(timedelta(days=61))
+    with suppress(Killed):
+        tick(world.keeper(Fate(moment, after, killed)), [WWW])
+    held_in_between, _ = world.keeper().certificates.read("www")
+    world.clock.later(timedelta(hours=1))
+
+    tick(world.keeper(), [WWW])
+
+    assert held_in_between is not None
+    assert_one_good_certificate(world, issued=2)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_is_taken_over_by_the_schedule_only_when_its_claim_has_expired(moment: int) -> None:
+    world = World()
+    with suppress(Killed):
+        tick(world.keeper(Fate(moment, False, killed)), [WWW])
+    claimed = world.keeper().journal.read("www").held_by_another("somebody else")
+    before = len(world.authority.issued), world.authority.new_orders
+    world.clock.patience = timedelta(minutes=2)
+    world.clock.later(timedelta(minutes=1))
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    if claimed:
+        assert outcome.outcome in ("waiting", "kept")
+        assert (len(world.authority.issued), world.authority.new_orders) == before
+    else:
+        assert outcome.outcome in ("renewed", "kept")
+
+
+@HOW
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_paused_anywhere_while_another_runs_to_the_end(
+    moment: int, after: bool, by_name: bool, reuse_orders: bool
+) -> None:
+    world = World(reuse_orders=reuse_orders)
+
+    def another() -> None:
+        if not by_name:
+            world.clock.later(timedelta(minutes=16))
+        tick(world.keeper(), [WWW], Ask(by_name=by_name))
+
+    (outcome,) = tick(world.keeper(Fate(moment, after, another)), [WWW]).outcomes
+
+    assert outcome.outcome in ("renewed", "kept")
+    assert_one_good_certificate(world)
+
+
+def test_reading_the_certificate_before_the_journal_would_issue_twice() -> None:
+    issued = set()
+    for moment in MOMENTS:
+        world = World()
+
+        def another(world: World = world) -> None:
+            tick(world.keeper(), [WWW])
+
+        tick(world.keeper(Fate(moment, True, another), certificate_first=True), [WWW])
+        issued.add(len(world.authority.issued))
+
+    assert issued == {1, 2}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_two_keepers_killed_one_after_the_other_still_cost_one_certificate(moment: int) -> None:
+    world = World(reuse_orders=True)
+    for later in (0, 3):
+        with suppress(Killed):
+            tick(world.keeper(Fate(moment + later, True, killed)), [WWW], Ask(by_name=True))
+
+    tick(world.keeper(), [WWW], Ask(by_name=True))
+
+    assert_one_good_certificate(world)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("moment", range(1, 80, 3))
+def test_killed_with_two_names_under_way_both_are_finished(moment: int, seed: int) -> None:
+    world = World()
+    with suppress(Killed):
+        tick(world.keeper(Fate(moment, True, killed), seed=seed), [WWW, API])
+
+    outcomes = tick(world.keeper(seed=seed), [WWW, API], Ask(by_name=True)).outcomes
+
+    assert {one.outcome for one in outcomes} <= {"renewed", "kept"}
+    assert_one_good_certificate(world, issued=2)
+    assert_one_good_certificate(world, name="api", issued=2)
