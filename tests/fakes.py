@@ -221,7 +221,7 @@ class FakeLookup:
     def cname(self, name: str) -> str | None:
         return self.cnames.get(name)
 
-    def txt(self, zone: str, name: str) -> Mapping[str, frozenset[str]]:
+    def txt(self, name: str) -> Mapping[str, frozenset[str]]:
         return {}
 
 

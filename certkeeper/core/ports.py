@@ -141,8 +141,9 @@ class DnsLookup(Protocol):
     def cname(self, name: str) -> str | None:
         """The target of the CNAME at a name, lower case; None if there certainly is none. Raises DnsError."""
 
-    def txt(self, zone: str, name: str) -> Mapping[str, frozenset[str]]:
-        """The TXT values at `name`, as each name server of the zone called `zone` tells them. Raises DnsError."""
+    def txt(self, name: str) -> Mapping[str, frozenset[str]]:
+        """The TXT values at `name` as each name server of its zone tells them, by server; a server that does not
+        answer is left out. Raises DnsError if the name servers cannot be found."""
 
 
 class Clock(Protocol):

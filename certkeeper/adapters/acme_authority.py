@@ -1,0 +1,360 @@
+"""CertificateAuthority over HTTPS: the acme library signs and knows the challenges; the loop, the nonces and the
+errors are ours, because RFC 8555 asks for more than it does (sections 6.5 to 6.7).
+
+One connection pool and one nonce pool per thread. The directory is fetched anew by every run.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from threading import Lock, local
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from acme import challenges, jws, messages
+from cryptography.hazmat.primitives import serialization
+from josepy.errors import DeserializationError
+from josepy.json_util import decode_b64jose, encode_b64jose
+from josepy.jwa import ES256
+from josepy.jwk import JWKEC
+
+from certkeeper import __version__
+from certkeeper.core.errors import AuthorityError
+from certkeeper.core.model import Account
+from certkeeper.core.order import Authorization, Challenge, Order, Problem
+from certkeeper.core.ports import Sealer
+
+NONCE_TRIES = 12
+TIMEOUT = (10, 60)
+URN = "urn:ietf:params:acme:error:"
+JOSE = {"Content-Type": "application/jose+json"}
+USER_AGENT = f"certkeeper/{__version__} {requests.utils.default_user_agent()}"
+
+
+class AcmeAuthority:
+    """One ACME server."""
+
+    def __init__(
+        self,
+        directory: str,
+        sealer: Sealer,
+        *,
+        contact: str | None = None,
+        ca_bundle: str | None = None,
+        eab_kid: str | None = None,
+        eab_hmac_key: str | None = None,
+    ) -> None:
+        self._directory_url = directory
+        self._sealer = sealer
+        self._contact = contact
+        self._verify: str | bool = ca_bundle or True
+        self._eab = (eab_kid, eab_hmac_key)
+        self._lock = Lock()
+        self._threads = local()
+        self._keys: dict[bytes, JWKEC] = {}
+        self._directory: dict[str, Any] | None = None
+
+    def register(self, account: Account) -> str:
+        payload: dict[str, Any] = {"termsOfServiceAgreed": True}
+        if self._contact:
+            payload["contact"] = [f"mailto:{self._contact}"]
+        binding = self._external_account_binding(account)
+        if binding:
+            payload["externalAccountBinding"] = binding
+        response = self._post(account, self._endpoint("newAccount"), payload, named=False)
+        return _location(response)
+
+    def new_order(self, account: Account, identifiers: Sequence[str], profile: str | None) -> Order:
+        payload: dict[str, Any] = {"identifiers": [{"type": "dns", "value": one} for one in identifiers]}
+        if profile:
+            self._check_profile(profile)
+            payload["profile"] = profile
+        response = self._post(account, self._endpoint("newOrder"), payload)
+        return _order(_location(response), response)
+
+    def fetch_order(self, account: Account, url: str) -> Order:
+        return _order(url, self._post(account, url, None))
+
+    def authorization(self, account: Account, url: str) -> Authorization:
+        response = self._post(account, url, None)
+        return _authorization(url, response, self._key(account))
+
+    def answer(self, account: Account, challenge: Challenge) -> None:
+        self._post(account, challenge.url, {})
+
+    def finalize(self, account: Account, order: Order, csr_pem: str) -> Order:
+        der = _der(csr_pem)
+        response = self._post(account, order.finalize_url, {"csr": encode_b64jose(der)})
+        return _order(order.url, response)
+
+    def download(self, account: Account, order: Order) -> str:
+        if order.certificate_url is None:
+            raise AuthorityError("the CA calls the order valid and names no certificate")
+        return self._post(account, order.certificate_url, None, accept="application/pem-certificate-chain").text
+
+    # The wire.
+
+    def _post(
+        self,
+        account: Account,
+        url: str,
+        payload: Mapping[str, Any] | None,
+        *,
+        named: bool = True,
+        accept: str | None = None,
+    ) -> requests.Response:
+        """POST, or POST-as-GET without a payload (section 6.3). Refused nonces are retried with the error's own."""
+        body = b"" if payload is None else json.dumps(payload).encode()
+        headers = {**JOSE, "Accept": accept} if accept else JOSE
+        key, wire = self._key(account), self._wire()
+        error = None
+        for _ in range(NONCE_TRIES):
+            nonce = decode_b64jose(wire.nonces.pop() if wire.nonces else self._fresh_nonce(wire))
+            kid = account.url if named else None
+            signed = jws.JWS.sign(body, key=key, alg=ES256, nonce=nonce, url=url, kid=kid)
+            response = self._send(wire, "POST", url, data=signed.json_dumps(), headers=headers)
+            error = _problem(response)
+            if error is None:
+                return response
+            if error.kind != "badNonce":
+                break
+        assert error is not None  # noqa: S101 - a loop without an error has returned
+        raise error
+
+    def _fresh_nonce(self, wire: _Wire) -> str:
+        response = self._send(wire, "HEAD", self._endpoint("newNonce"))
+        error = _problem(response)
+        if error:
+            raise error
+        if not wire.nonces:
+            raise AuthorityError("the CA gives no nonces", "is the directory URL an ACME server's?")
+        return wire.nonces.pop()
+
+    def _send(self, wire: _Wire, method: str, url: str, **arguments: Any) -> requests.Response:
+        host = urlsplit(self._directory_url).netloc
+        try:
+            response = wire.session.request(
+                method, url, timeout=TIMEOUT, verify=self._verify, allow_redirects=False, **arguments
+            )
+        except requests.exceptions.SSLError:
+            raise AuthorityError(
+                f"the TLS certificate of the CA at {host} is not trusted",
+                "for a CA of your own set ca_bundle under [ca] to its roots; else something is in between",
+            ) from None
+        except OSError as error:
+            # Not a file: of requests' errors only those about the bundle's path carry a file name.
+            if isinstance(self._verify, str) and self._verify in str(error):
+                raise AuthorityError(f"ca_bundle {self._verify} cannot be read", "correct its path") from None
+            raise AuthorityError(
+                f"the CA at {host} cannot be reached ({_cause(error)})",
+                "check the directory URL under [ca] and this machine's way out to it",
+            ) from None
+        nonce = response.headers.get("Replay-Nonce")
+        if nonce:
+            wire.nonces.append(nonce)
+        return response
+
+    def _wire(self) -> _Wire:
+        wire = getattr(self._threads, "wire", None)
+        if wire is None:
+            wire = self._threads.wire = _Wire()
+        return wire
+
+    def _endpoint(self, name: str) -> str:
+        url = self._fetched_directory().get(name)
+        if not isinstance(url, str):
+            raise AuthorityError(f"the CA's directory has no {name}", "is the directory URL an ACME server's?")
+        return url
+
+    def _fetched_directory(self) -> dict[str, Any]:
+        with self._lock:
+            if self._directory is None:
+                response = self._send(self._wire(), "GET", self._directory_url)
+                error = _problem(response)
+                if error:
+                    raise error
+                self._directory = _json(response)
+            return self._directory
+
+    def _check_profile(self, profile: str) -> None:
+        offered = self._fetched_directory().get("meta", {}).get("profiles", {})
+        if profile not in offered:
+            listed = ", ".join(sorted(offered)) or "none"
+            raise AuthorityError(
+                f"the CA does not offer the profile {profile}; it offers {listed}",
+                "change or remove profile",
+                kind="invalidProfile",
+            )
+
+    def _external_account_binding(self, account: Account) -> dict[str, Any] | None:
+        kid, hmac_key = self._eab
+        if kid is None or hmac_key is None:
+            if self._fetched_directory().get("meta", {}).get("externalAccountRequired"):
+                raise AuthorityError(
+                    "the CA wants an external account binding",
+                    "set eab_kid and eab_hmac_key under [ca], as the CA gave them",
+                    kind="externalAccountRequired",
+                )
+            return None
+        directory = messages.Directory(self._fetched_directory())
+        bound: dict[str, Any] = messages.ExternalAccountBinding.from_data(
+            self._key(account).public_key(), kid, hmac_key, directory, "HS256"
+        )
+        return bound
+
+    def _key(self, account: Account) -> JWKEC:
+        with self._lock:
+            key = self._keys.get(account.private_key.blob)
+            if key is None:
+                clear = self._sealer.open(account.private_key, {"certkeeper-account": account.ca})
+                key = JWKEC(key=serialization.load_pem_private_key(clear, None))
+                self._keys[account.private_key.blob] = key
+            return key
+
+
+class _Wire:
+    """What one thread has to itself."""
+
+    def __init__(self) -> None:
+        self.session = requests.Session()
+        self.session.headers.update({"User-Agent": USER_AGENT, "Accept-Language": "en"})
+        self.nonces: list[str] = []
+
+
+def _problem(response: requests.Response) -> AuthorityError | None:
+    """The error of an answer, with everything the CA said (RFC 8555 section 6.7); None for a good one."""
+    if response.status_code < 300:
+        return None
+    try:
+        said = response.json()
+    except ValueError:
+        said = None
+    said = said if isinstance(said, dict) else {}
+    kind = str(said.get("type", "")).removeprefix(URN)
+    detail = str(said.get("detail") or said.get("title") or f"the CA answered with HTTP status {response.status_code}")
+    instance = said.get("instance")
+    if kind == "userActionRequired" and isinstance(instance, str):
+        detail = f"{detail}: {instance}"
+    subproblems = said.get("subproblems")
+    return AuthorityError(
+        _one_line(detail),
+        kind="" if "about:" in kind else kind,
+        status=response.status_code,
+        retry_after=retry_after(response.headers, datetime.now(UTC)),
+        subproblems=tuple(_subproblem(one) for one in subproblems) if isinstance(subproblems, list) else (),
+    )
+
+
+def _subproblem(said: object) -> tuple[str, str, str]:
+    if not isinstance(said, dict):
+        return "", "", ""
+    identifier = said.get("identifier")
+    value = identifier.get("value", "") if isinstance(identifier, dict) else ""
+    return str(value), str(said.get("type", "")).removeprefix(URN), _one_line(str(said.get("detail", "")))
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds to wait from now, from both forms of the header (RFC 9110 section 10.2.3); None if it says nothing.
+
+    A date is compared with the answer's own Date, so that this machine's clock does not matter.
+    """
+    said = headers.get("Retry-After", "").strip()
+    if said.isascii() and said.isdecimal():
+        return min(float(said), 366 * 86400.0)
+    try:
+        until = parsedate_to_datetime(said)
+        served = parsedate_to_datetime(headers["Date"]) if "Date" in headers else now
+        return max(0.0, (until - served).total_seconds())
+    except (ValueError, TypeError, IndexError):
+        return None
+
+
+def _order(url: str, response: requests.Response) -> Order:
+    said = _json(response)
+    try:
+        return Order(
+            url=url,
+            status=str(said["status"]),
+            identifiers=tuple(str(one["value"]) for one in said["identifiers"]),
+            authorization_urls=tuple(str(one) for one in said["authorizations"]),
+            finalize_url=str(said["finalize"]),
+            certificate_url=said.get("certificate"),
+            profile=said.get("profile"),
+            problem=_stated(said.get("error")),
+            retry_after=retry_after(response.headers, datetime.now(UTC)),
+        )
+    except (KeyError, TypeError):
+        raise AuthorityError("the CA answered with an order that is none", "is it an ACME server?") from None
+
+
+def _authorization(url: str, response: requests.Response, key: JWKEC) -> Authorization:
+    said = _json(response)
+    try:
+        identifier = str(said["identifier"]["value"])
+        offered = [one for one in said["challenges"] if one.get("type") == "dns-01" and "token" in one]
+        problems = [one["error"] for one in said["challenges"] if isinstance(one.get("error"), dict)]
+        return Authorization(
+            url=url,
+            identifier=f"*.{identifier}" if said.get("wildcard") else identifier,
+            status=str(said["status"]),
+            challenge=_challenge(offered[0], key) if offered else None,
+            problem=_stated(problems[0]) if problems else None,
+            retry_after=retry_after(response.headers, datetime.now(UTC)),
+        )
+    except (KeyError, TypeError, AttributeError, DeserializationError):
+        raise AuthorityError("the CA answered with an authorization that is none", "is it an ACME server?") from None
+
+
+def _challenge(said: dict[str, Any], key: JWKEC) -> Challenge:
+    dns01 = challenges.DNS01(token=decode_b64jose(said["token"]))
+    return Challenge(str(said["url"]), dns01.validation(key), str(said["status"]))
+
+
+def _stated(said: object) -> Problem | None:
+    if not isinstance(said, dict):
+        return None
+    identifier = said.get("identifier")
+    return Problem(
+        str(said.get("type", "")).removeprefix(URN),
+        _one_line(str(said.get("detail", "the CA does not say why"))),
+        str(identifier["value"]) if isinstance(identifier, dict) and "value" in identifier else None,
+    )
+
+
+def _json(response: requests.Response) -> dict[str, Any]:
+    try:
+        said = response.json()
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise AuthorityError("the CA's answer is not a JSON object", "is the directory URL an ACME server's?")
+    return said
+
+
+def _location(response: requests.Response) -> str:
+    location = response.headers.get("Location")
+    if not location:
+        raise AuthorityError("the CA's answer names no Location", "is the directory URL an ACME server's?")
+    return location
+
+
+def _der(csr_pem: str) -> bytes:
+    lines = csr_pem.strip().splitlines()
+    return base64.b64decode("".join(lines[1:-1]))
+
+
+def _cause(error: BaseException) -> str:
+    # requests wraps urllib3's error, which wraps the socket's; the innermost says it in words a person knows.
+    while isinstance(error.__context__ or error.__cause__, OSError):
+        error = error.__cause__ or error.__context__ or error
+    number = getattr(error, "strerror", None)
+    return str(number) if number else type(error).__name__
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:1000]

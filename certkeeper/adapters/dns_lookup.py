@@ -1,0 +1,110 @@
+"""DnsLookup by dnspython: the system's resolver for what the world sees, the zones' own name servers for TXT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from threading import Lock
+
+import dns.exception
+import dns.message
+import dns.name
+import dns.nameserver
+import dns.query
+import dns.rdatatype
+import dns.rdtypes.ANY.TXT
+import dns.resolver
+
+from certkeeper.core.errors import DnsError
+
+TIMEOUT = 4.0
+
+
+class Dns:
+    """With `nameservers` ("ADDRESS:PORT"), these are asked instead of the resolver and the zones' own servers."""
+
+    def __init__(self, nameservers: Sequence[str] = ()) -> None:
+        self._fixed = tuple(_split(one) for one in nameservers)
+        self._lock = Lock()
+        self._servers: dict[str, tuple[tuple[str, int], ...]] = {}
+        self._resolver: dns.resolver.Resolver | None = None
+
+    def cname(self, name: str) -> str | None:
+        answer = self._resolve(name, "CNAME")
+        return str(next(iter(answer)).target).rstrip(".").lower() if answer else None
+
+    def txt(self, name: str) -> Mapping[str, frozenset[str]]:
+        told = {}
+        for address, port in self._fixed or self._name_servers(name):
+            values = _txt_at(address, port, name)
+            if values is not None:
+                told[f"{address}:{port}" if self._fixed else address] = values
+        return told
+
+    def _resolve(self, name: str, kind: str) -> dns.resolver.Answer | None:
+        try:
+            return self._configured().resolve(name, kind, lifetime=TIMEOUT * 2)
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return None
+        except (dns.exception.DNSException, OSError) as error:
+            raise DnsError(
+                f"the {kind} record of {name} could not be looked up: {type(error).__name__}",
+                "check the resolver of this machine, or set nameservers under [dns]",
+            ) from None
+
+    def _configured(self) -> dns.resolver.Resolver:
+        with self._lock:
+            if self._resolver is None:
+                try:
+                    self._resolver = dns.resolver.Resolver(configure=not self._fixed)
+                except dns.resolver.NoResolverConfiguration:
+                    raise DnsError("this machine has no resolver", "set nameservers under [dns]") from None
+                if self._fixed:
+                    self._resolver.nameservers = [dns.nameserver.Do53Nameserver(*one) for one in self._fixed]
+            return self._resolver
+
+    def _name_servers(self, name: str) -> tuple[tuple[str, int], ...]:
+        """The addresses of the name servers of the zone that a name lies in, as the world sees them delegated."""
+        parts = name.split(".")
+        for cut in range(1, len(parts) - 1):
+            zone = ".".join(parts[cut:])
+            with self._lock:
+                known = self._servers.get(zone)
+            if known is None:
+                known = self._looked_up(zone)
+                with self._lock:
+                    self._servers[zone] = known
+            if known:
+                return known
+        return ()
+
+    def _looked_up(self, zone: str) -> tuple[tuple[str, int], ...]:
+        answer = self._resolve(zone, "NS")
+        if answer is None or answer.canonical_name != dns.name.from_text(zone):
+            return ()
+        hosts = sorted(str(one.target) for one in answer)
+        found = [self._resolve(host, "A") for host in hosts]
+        return tuple((str(one.address), 53) for addresses in found if addresses for one in addresses)
+
+
+def _txt_at(address: str, port: int, name: str) -> frozenset[str] | None:
+    """The TXT values one server tells, over TCP if they do not fit in UDP; None if it does not answer."""
+    query = dns.message.make_query(name, dns.rdatatype.TXT, use_edns=True, payload=1232)
+    try:
+        answer, _ = dns.query.udp_with_fallback(query, address, timeout=TIMEOUT, port=port)
+    except (dns.exception.DNSException, OSError):
+        return None
+    return frozenset(
+        b"".join(one.strings).decode("ascii", "replace")
+        for rrset in answer.answer
+        for one in rrset
+        if isinstance(one, dns.rdtypes.ANY.TXT.TXT)
+    )
+
+
+def _split(server: str) -> tuple[str, int]:
+    """ "192.0.2.1", "192.0.2.1:5353" or "[2001:db8::1]:5353"; the settings have checked the form."""
+    if server.startswith("["):
+        address, _, port = server[1:].partition("]")
+        return address, int(port.lstrip(":") or 53)
+    address, _, port = server.partition(":")
+    return address, int(port or 53)

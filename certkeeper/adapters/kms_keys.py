@@ -1,0 +1,59 @@
+"""Sealer by AWS KMS: Encrypt and Decrypt on the private key itself, under an encryption context.
+
+RSA-4096 in PKCS #8 PEM is 3,272 bytes and Encrypt takes 4,096, so no data key and no cipher of our own is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from certkeeper.core.errors import SealingError
+from certkeeper.core.model import Sealed
+
+if TYPE_CHECKING:
+    from mypy_boto3_kms import KMSClient
+
+HINTS = {
+    "NotFoundException": "create the key or correct kms_key in the settings",
+    "AccessDeniedException": "the role lacks kms:Encrypt (and kms:Decrypt for account keys) under this context",
+    "DisabledException": "enable the KMS key again",
+    "KMSInvalidStateException": "the KMS key is disabled or waits for its deletion: cancel that",
+}
+
+
+class KmsSealer:
+    """Seals under one KMS key."""
+
+    def __init__(self, kms: KMSClient, kms_key: str) -> None:
+        self._kms = kms
+        self._kms_key = kms_key
+
+    def seal(self, clear: bytes, context: Mapping[str, str]) -> Sealed:
+        try:
+            answer = self._kms.encrypt(KeyId=self._kms_key, Plaintext=clear, EncryptionContext=dict(context))
+        except (ClientError, BotoCoreError) as error:
+            raise _sealing_error("sealed", self._kms_key, error) from None
+        return Sealed("kms", answer["CiphertextBlob"], answer["KeyId"])
+
+    def open(self, sealed: Sealed, context: Mapping[str, str]) -> bytes:
+        if sealed.sealing != "kms" or sealed.kms_key_arn is None:
+            raise SealingError(
+                "the private key was not sealed by KMS", 'set sealing to what it was, or take it in with "import"'
+            )
+        try:
+            answer = self._kms.decrypt(
+                KeyId=sealed.kms_key_arn, CiphertextBlob=sealed.blob, EncryptionContext=dict(context)
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise _sealing_error("opened", sealed.kms_key_arn, error) from None
+        return answer["Plaintext"]
+
+
+def _sealing_error(verb: str, kms_key: str, error: ClientError | BotoCoreError) -> SealingError:
+    # Only the code is told: a message may quote what was sent.
+    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+    hint = HINTS.get(code, "check the KMS key and this role's rights on it")
+    return SealingError(f"a private key could not be {verb} by KMS key {kms_key}: {code}", hint)

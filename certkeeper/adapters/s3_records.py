@@ -1,0 +1,115 @@
+"""Records in S3, by conditional writes (If-Match, If-None-Match on PutObject). A version is an ETag."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from certkeeper.core.errors import Conflict, StoreError
+from certkeeper.core.ports import Stored
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+
+Refused = (ClientError, BotoCoreError)
+TRIES = 3
+HINTS = {
+    "NoSuchBucket": "create the bucket or correct store in the settings",
+    "AccessDenied": "this role lacks rights on the bucket or its KMS key, or the bucket is somebody else's",
+    "403": "this role lacks rights on the bucket, or the bucket is somebody else's",
+    "InvalidAccessKeyId": "check the AWS credentials",
+    "ExpiredToken": "sign in to AWS again",
+    "NoCredentialsError": "configure AWS credentials (a profile, a role or environment variables)",
+    "EndpointConnectionError": "check the network and the region",
+    "ConnectTimeoutError": "check the network and the region",
+    "ReadTimeoutError": "check the network; S3 took too long to answer",
+}
+
+
+class S3Records:
+    """Objects under `prefix` in one bucket; `owner` is the account it must belong to."""
+
+    def __init__(self, s3: S3Client, bucket: str, prefix: str, owner: str) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._owner = owner
+
+    def read(self, path: str) -> Stored | None:
+        try:
+            answer = self._s3.get_object(Bucket=self._bucket, Key=self._prefix + path, ExpectedBucketOwner=self._owner)
+            data = answer["Body"].read()
+        except Refused as error:
+            if _code(error) == "NoSuchKey":
+                return None
+            raise self._store_error("read", path, error) from None
+        return Stored(data, answer["ETag"], _age(answer))
+
+    def write(self, path: str, data: bytes, version: str | None) -> str:
+        for _ in range(TRIES):
+            try:
+                return self._put(path, data, version)
+            except Refused as error:
+                refused = error
+            # 412 and 409 may be the answer to a retry of our own success, and a lost answer says nothing at all:
+            # what stands there now says what was done.
+            now = self.read(path)
+            if now is not None and now.data == data:
+                return now.version
+            if (now.version if now else None) != version:
+                raise Conflict(f"{path} was written by somebody else meanwhile", "try again")
+            if _code(refused) not in ("ConditionalRequestConflict", "PreconditionFailed"):
+                break
+        raise self._store_error("write", path, refused)
+
+    def _put(self, path: str, data: bytes, version: str | None) -> str:
+        condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
+        answer = self._s3.put_object(
+            Bucket=self._bucket,
+            Key=self._prefix + path,
+            Body=data,
+            ContentType="application/json",
+            ExpectedBucketOwner=self._owner,
+            **cast("Any", condition),
+        )
+        return answer["ETag"]
+
+    def delete(self, path: str) -> None:
+        try:
+            self._s3.delete_object(Bucket=self._bucket, Key=self._prefix + path, ExpectedBucketOwner=self._owner)
+        except Refused as error:
+            raise self._store_error("delete", path, error) from None
+
+    def list(self, prefix: str) -> dict[str, str]:
+        found = {}
+        try:
+            pages = self._s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix, ExpectedBucketOwner=self._owner
+            )
+            for page in pages:
+                for entry in page.get("Contents", ()):
+                    found[entry["Key"].removeprefix(self._prefix)] = entry["ETag"]
+        except Refused as error:
+            raise self._store_error("list", prefix, error) from None
+        return found
+
+    def _store_error(self, verb: str, path: str, error: ClientError | BotoCoreError) -> StoreError:
+        code = _code(error)
+        return StoreError(
+            f"the store could not {verb} s3://{self._bucket}/{self._prefix}{path}: {code}",
+            HINTS.get(code, "nothing was changed on doubt; it is tried again by the next run"),
+        )
+
+
+def _code(error: ClientError | BotoCoreError) -> str:
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+
+
+def _age(answer: GetObjectOutputTypeDef) -> timedelta:
+    """By S3's own clock: the answer's Date less the object's Last-Modified."""
+    served = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    return max(timedelta(0), served - answer["LastModified"])
