@@ -376,22 +376,23 @@ class World:
             zones=fated(self.zones),
             lookup=fated(self.lookup),
             clock=self.clock,
-            side_by_side=seeded(seed),
+            side_by_side=Seeded(seed),
             holder=f"holder {self.holders}",
             term=timedelta(minutes=15),
         )
 
 
-def seeded(seed: int) -> Callable[[Sequence[Callable[[], Result]]], list[Result]]:
+@dataclass
+class Seeded:
     """Side by side, as one thread sees it: in an order that the seed decides."""
 
-    def side_by_side(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    seed: int
+
+    def __call__(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
         order = list(range(len(tasks)))
-        random.Random(seed).shuffle(order)
+        random.Random(self.seed).shuffle(order)
         done = {place: tasks[place]() for place in order}
         return [done[place] for place in range(len(tasks))]
-
-    return side_by_side
 
 
 class Killed(BaseException):
@@ -448,5 +449,3 @@ class _Fated:
 
 def killed() -> None:
     raise Killed
-
-

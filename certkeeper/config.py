@@ -1,0 +1,450 @@
+"""The settings: `certkeeper.toml` to checked values. All faults are told at once, before anything is touched."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import idna
+
+from certkeeper.core.document import is_name
+from certkeeper.core.errors import SettingsError
+from certkeeper.core.model import KEY_TYPES, CertificateSpec
+
+DIRECTORIES = {
+    "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
+    "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
+}
+# Let's Encrypt's profiles: most identifiers in one certificate. What is not listed takes 100.
+MOST_IDENTIFIERS = {"tlsserver": 25, "shortlived": 25}
+LONGEST_PROPAGATION = 600
+
+TOP = ("store", "bucket_owner", "sealing", "kms_key", "deployment", "include", "ca", "alerts", "dns", "defaults",
+       "certificates")  # fmt: skip
+CA = ("directory", "contact", "ca_bundle", "profile", "eab_kid", "eab_hmac_key")
+CERTIFICATE = ("identifiers", "key_type", "ca", "profile", "hosted_zone_id", "readers", "reuse_private_key")
+DEFAULTS = tuple(key for key in CERTIFICATE if key != "identifiers")
+ALERTS = ("email", "urgent")
+DNS = ("nameservers", "propagation_timeout")
+
+_BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_STORE = re.compile(rf"s3://({_BUCKET})(?:/([A-Za-z0-9!_.*'()/-]*[A-Za-z0-9!_.*'()-]))?/?")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:(?:role|user)/[\w+=,.@/-]+|arn:aws[a-z-]*:iam::\d{12}:root")
+_ZONE = re.compile(r"(?:/hostedzone/)?(Z[A-Z0-9]{1,31})")
+_MAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with the settings."""
+
+    file: str
+    key: str
+    what: str
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key}: {self.what}" if self.key else f"{self.file}: {self.what}"
+
+
+class Faults(SettingsError):  # noqa: N818 - several
+    """Everything wrong with the settings."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__("; ".join(str(fault) for fault in faults), faults[0].hint)
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True)
+class CaSettings:
+    """One CA; `ca_bundle` is a path to PEM roots for the TLS of its directory."""
+
+    directory: str
+    contact: str | None = None
+    ca_bundle: str | None = None
+    profile: str | None = None
+    eab_kid: str | None = None
+    eab_hmac_key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of `certkeeper.toml`."""
+
+    file: str
+    bucket: str
+    prefix: str
+    sealing: str
+    kms_key: str | None
+    bucket_owner: str | None
+    deployment: str | None
+    ca: CaSettings
+    alerts: Mapping[str, str]
+    nameservers: tuple[str, ...]
+    propagation_timeout: float
+    specs: tuple[CertificateSpec, ...]
+
+    @property
+    def store(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}" if self.prefix else f"s3://{self.bucket}"
+
+    def authorities(self) -> tuple[CaSettings, ...]:
+        """Every CA that a certificate may come from."""
+        others = sorted({spec.ca for spec in self.specs} - {self.ca.directory})
+        return (self.ca, *(CaSettings(one, self.ca.contact, self.ca.ca_bundle) for one in others))
+
+
+def read(path: Path) -> Settings:
+    """The settings in a file and the files it includes. Raises SettingsError (Faults)."""
+    text = _text(path)
+    included: dict[str, str] = {}
+    try:
+        patterns = tomllib.loads(text).get("include", [])
+    except tomllib.TOMLDecodeError:
+        patterns = []
+    if isinstance(patterns, list):
+        for pattern in patterns:
+            if isinstance(pattern, str) and not Path(pattern).is_absolute():
+                included |= {str(one): _text(one) for one in sorted(path.parent.glob(pattern))}
+    return parse(text, str(path), included)
+
+
+def parse(text: str, file: str, included: Mapping[str, str] | None = None) -> Settings:
+    """The settings from their text. Raises Faults."""
+    return _Reader(file).settings(text, included or {})
+
+
+def store_url(text: str) -> tuple[str, str]:
+    """Bucket and prefix of `s3://bucket/prefix`. Raises SettingsError."""
+    found = _STORE.fullmatch(text)
+    if not found or "//" in (found.group(2) or ""):
+        raise SettingsError(f"{text!r} is not a store", "write it as s3://bucket/prefix")
+    return found.group(1), found.group(2) or ""
+
+
+def identifier(text: str) -> str:
+    """A DNS name or wildcard as an A-label in lower case (RFC 5890). Raises ValueError, with a sentence."""
+    text = text.strip().removesuffix(".")
+    name = text.removeprefix("*.")
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        pass
+    else:
+        raise ValueError("an IP address cannot be certified by dns-01")
+    try:
+        name = name.lower() if name.isascii() else idna.encode(name, uts46=True).decode()
+    except idna.IDNAError as error:
+        raise ValueError(f"not a domain name: {error}") from None
+    labels = name.split(".")
+    if len(labels) < 2 or len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise ValueError("not a domain name")
+    if text.startswith("*."):
+        name = "*." + name
+    return name
+
+
+class _Reader:
+    """Collects faults while it reads, so that all can be told at once."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.faults: list[Fault] = []
+
+    def fault(self, key: str, what: str, hint: str | None = None) -> None:
+        self.faults.append(Fault(self.file, key, what, hint))
+
+    def settings(self, text: str, included: Mapping[str, str]) -> Settings:
+        said = self._toml(text)
+        if self.faults:
+            raise Faults(self.faults)
+        self._known(said, TOP, "")
+        bucket, prefix = self._store(said)
+        sealing, kms_key = self._sealing(said)
+        ca = self._ca(said)
+        dns = self._table(said, "dns", DNS)
+        alerts = self._table(said, "alerts", ALERTS)
+        for key in alerts:
+            self._text(alerts, key, "alerts.", _MAIL, "an e-mail address")
+        specs = self._certificates(said, included, ca)
+        settings = Settings(
+            file=self.file,
+            bucket=bucket,
+            prefix=prefix,
+            sealing=sealing,
+            kms_key=kms_key,
+            bucket_owner=self._text(said, "bucket_owner", "", re.compile(r"\d{12}"), "an account id of 12 digits"),
+            deployment=self._text(said, "deployment", "", re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}"), "a stack's name"),
+            ca=ca,
+            alerts={key: str(value) for key, value in alerts.items()},
+            nameservers=self._nameservers(dns),
+            propagation_timeout=self._seconds(dns),
+            specs=specs,
+        )
+        if self.faults:
+            raise Faults(self.faults)
+        return settings
+
+    def _toml(self, text: str) -> dict[str, Any]:
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            self.fault("", f"not TOML: {error}", "every value that is not a number, true or false stands in quotes")
+            return {}
+
+    def _known(self, said: Mapping[str, Any], keys: tuple[str, ...], place: str) -> None:
+        for key in said:
+            if key not in keys:
+                near = difflib.get_close_matches(key, keys, 1)
+                hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(keys)}"
+                self.fault(f"{place}{key}", "unknown key", hint)
+
+    def _table(self, said: Mapping[str, Any], key: str, keys: tuple[str, ...]) -> dict[str, Any]:
+        table = said.get(key, {})
+        if not isinstance(table, dict):
+            self.fault(key, "must be a table", f"write [{key}] on a line of its own")
+            return {}
+        self._known(table, keys, f"{key}.")
+        return {name: value for name, value in table.items() if name in keys}
+
+    def _text(
+        self, said: Mapping[str, Any], key: str, place: str, form: re.Pattern[str] | None = None, what: str = "text"
+    ) -> str | None:
+        value = said.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value or (form is not None and not form.fullmatch(value)):
+            shown = "its value" if key == "eab_hmac_key" else repr(value)
+            self.fault(f"{place}{key}", f"{shown} is not {what}")
+            return None
+        return value
+
+    def _store(self, said: Mapping[str, Any]) -> tuple[str, str]:
+        store = said.get("store")
+        if not isinstance(store, str):
+            self.fault("store", "missing", 'say where certificates are kept: store = "s3://bucket/prefix"')
+            return "", ""
+        try:
+            return store_url(store)
+        except SettingsError as error:
+            self.fault("store", error.message, error.hint)
+            return "", ""
+
+    def _sealing(self, said: Mapping[str, Any]) -> tuple[str, str | None]:
+        sealing, kms_key = said.get("sealing"), self._text(said, "kms_key", "")
+        if sealing not in ("kms", "store"):
+            self.fault(
+                "sealing",
+                "missing" if sealing is None else f"{sealing!r} is neither kms nor store",
+                '"kms" seals private keys with a KMS key (about $1 a month), "store" leaves them to the bucket',
+            )
+            return "kms", kms_key
+        if sealing == "kms" and kms_key is None:
+            self.fault("kms_key", "missing", 'with sealing = "kms" name the key: kms_key = "alias/certkeeper"')
+        if sealing == "store" and kms_key is not None:
+            self.fault("kms_key", 'has no use with sealing = "store"', 'remove it, or set sealing = "kms"')
+        return sealing, kms_key
+
+    def _ca(self, said: Mapping[str, Any]) -> CaSettings:
+        table = self._table(said, "ca", CA)
+        kid, hmac_key = self._text(table, "eab_kid", "ca."), self._text(table, "eab_hmac_key", "ca.", what="the key")
+        if (kid is None) != (hmac_key is None):
+            self.fault("ca.eab_kid", "eab_kid and eab_hmac_key go together")
+        bundle = self._text(table, "ca_bundle", "ca.")
+        if bundle is not None:
+            path = Path(self.file).parent / bundle
+            bundle = str(path)
+            if not path.is_file():
+                self.fault("ca.ca_bundle", f"there is no file {path}", "relative paths count from the settings file")
+        return CaSettings(
+            directory=self._directory(table, "directory", "ca.") or DIRECTORIES["letsencrypt"],
+            contact=self._text(table, "contact", "ca.", _MAIL, "an e-mail address"),
+            ca_bundle=bundle,
+            profile=self._text(table, "profile", "ca."),
+            eab_kid=kid,
+            eab_hmac_key=hmac_key,
+        )
+
+    def _directory(self, said: Mapping[str, Any], key: str, place: str) -> str | None:
+        value = self._text(said, key, place)
+        if value is None or value in DIRECTORIES:
+            return DIRECTORIES.get(value or "")
+        if not re.fullmatch(r"https://[^\s/]+/?\S*", value):
+            self.fault(f"{place}{key}", f"{value!r} is no CA", f"one of {', '.join(DIRECTORIES)}, or an https URL")
+            return None
+        return value
+
+    def _nameservers(self, dns: Mapping[str, Any]) -> tuple[str, ...]:
+        servers = dns.get("nameservers", [])
+        good = []
+        for server in servers if isinstance(servers, list) else [servers]:
+            if isinstance(server, str) and _is_address(server):
+                good.append(server)
+            else:
+                self.fault("dns.nameservers", f"{server!r} is not an address", 'like "192.0.2.53" or "127.0.0.1:5353"')
+        return tuple(good)
+
+    def _seconds(self, dns: Mapping[str, Any]) -> float:
+        value = dns.get("propagation_timeout", 120)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LONGEST_PROPAGATION:
+            self.fault("dns.propagation_timeout", f"{value!r} is not a number of seconds up to {LONGEST_PROPAGATION}")
+            return 120
+        return float(value)
+
+    # Certificates.
+
+    def _certificates(
+        self, said: Mapping[str, Any], included: Mapping[str, str], ca: CaSettings
+    ) -> tuple[CertificateSpec, ...]:
+        defaults = self._table(said, "defaults", DEFAULTS)
+        specs: dict[str, CertificateSpec] = {}
+        for file, table in self._certificate_tables(said, included):
+            self.file, ours = file, self.file
+            for name, fields in table.items():
+                if name in specs:
+                    self.fault(f'certificates."{name}"', "stands in two files", "keep one of them")
+                spec = self._spec(name, fields, defaults, ca)
+                if spec is not None:
+                    specs[name] = spec
+            self.file = ours
+        return tuple(specs.values())
+
+    def _certificate_tables(
+        self, said: Mapping[str, Any], included: Mapping[str, str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield self.file, self._certificate_table(said)
+        ours = self.file
+        for file, text in included.items():
+            self.file = file
+            more = self._toml(text)
+            self._known(more, ("certificates",), "")
+            table = self._certificate_table(more)
+            self.file = ours
+            yield file, table
+
+    def _certificate_table(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        table = said.get("certificates", {})
+        if not isinstance(table, dict):
+            self.fault(
+                "certificates",
+                f"{table!r} is not a table" if not isinstance(table, str) else "this version keeps them in the store",
+                'name each certificate: [certificates."example.com"]; remove certificates = ...',
+            )
+            return {}
+        return table
+
+    def _spec(self, name: str, said: Any, defaults: Mapping[str, Any], ca: CaSettings) -> CertificateSpec | None:
+        key = f'certificates."{name}"'
+        if not isinstance(said, dict):
+            self.fault(key, "must be a table", f"write [{key}] on a line of its own")
+            return None
+        dotted = _dotted(name, said)
+        for one in dotted:
+            self.fault(f"certificates.{one}", "a name with dots needs quotes", f'write [certificates."{one}"]')
+        if dotted:
+            return None
+        if not is_name(name):
+            self.fault(key, "not a name for a certificate", "lower-case letters, digits, dots, dashes, underscores; "
+                       "up to 64, the first a letter or digit")  # fmt: skip
+        self._known(said, CERTIFICATE, f"{key}.")
+        merged = {**defaults, **said}
+        directory = self._directory(merged, "ca", f"{key}.") or ca.directory
+        profile = self._text(merged, "profile", f"{key}.") or (ca.profile if directory == ca.directory else None)
+        zone = self._text(merged, "hosted_zone_id", f"{key}.", _ZONE, "a hosted zone's id, like Z0123456789ABC")
+        reuse = merged.get("reuse_private_key", False)
+        if not isinstance(reuse, bool):
+            self.fault(f"{key}.reuse_private_key", f"{reuse!r} is neither true nor false")
+        return CertificateSpec(
+            name=name,
+            identifiers=self._identifiers(merged, key, directory, profile),
+            ca=directory,
+            key_type=self._key_type(merged, key),
+            profile=profile,
+            hosted_zone_id=zone.removeprefix("/hostedzone/") if zone else None,
+            readers=self._readers(merged, key),
+            reuse_private_key=bool(reuse),
+        )
+
+    def _key_type(self, said: Mapping[str, Any], key: str) -> str:
+        value = said.get("key_type", KEY_TYPES[0])
+        if value not in KEY_TYPES:
+            self.fault(f"{key}.key_type", f"{value!r} is no key type", f"one of {', '.join(KEY_TYPES)}")
+            return KEY_TYPES[0]
+        return str(value)
+
+    def _readers(self, said: Mapping[str, Any], key: str) -> tuple[str, ...]:
+        readers = said.get("readers", [])
+        if not isinstance(readers, list):
+            self.fault(f"{key}.readers", "must be a list")
+            return ()
+        for one in readers:
+            if not isinstance(one, str) or not _ROLE.fullmatch(one):
+                self.fault(f"{key}.readers", f"{one!r} is not a role", 'like "arn:aws:iam::123456789012:role/web"')
+        return tuple(str(one) for one in readers)
+
+    def _identifiers(self, said: Mapping[str, Any], key: str, directory: str, profile: str | None) -> tuple[str, ...]:
+        place, listed = f"{key}.identifiers", said.get("identifiers")
+        if not isinstance(listed, list) or not listed:
+            self.fault(place, "missing", 'list the DNS names: identifiers = ["example.com", "*.example.com"]')
+            return ()
+        found: list[str] = []
+        for one in listed:
+            try:
+                name = identifier(one) if isinstance(one, str) else None
+            except ValueError as error:
+                self.fault(place, f"{one!r}: {error}")
+                continue
+            if name is None:
+                self.fault(place, f"{one!r} is not text")
+            elif name in found:
+                self.fault(place, f"{one!r} stands there twice", "remove one")
+            else:
+                found.append(name)
+        for name in found:
+            if name.split(".", 1)[1] in [one[2:] for one in found if one.startswith("*.")] and not name.startswith(
+                "*."
+            ):
+                self.fault(
+                    place, f"{name} is covered by *.{name.split('.', 1)[1]}", "remove it; CAs refuse both together"
+                )
+        most = MOST_IDENTIFIERS.get(profile or "", 100) if directory in DIRECTORIES.values() else 100
+        if len(found) > most:
+            what = f"{len(found)} names, and {f'the profile {profile}' if most < 100 else 'a certificate'} takes {most}"
+            self.fault(place, what, "split them over several certificates")
+        return tuple(found)
+
+
+def _dotted(name: str, said: Mapping[str, Any]) -> list[str]:
+    """The dotted names that unquoted headers like `[certificates.example.com]` have torn into tables."""
+    if not said or any(key in CERTIFICATE for key in said) or not all(isinstance(one, dict) for one in said.values()):
+        return []
+    return [
+        dotted for inner, fields in said.items() for dotted in _dotted(f"{name}.{inner}", fields) or [f"{name}.{inner}"]
+    ]
+
+
+def _is_address(server: str) -> bool:
+    address, _, port = server.partition(":") if server.count(":") < 2 else server.strip("[").partition("]")
+    port = port.lstrip(":")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return not port or (port.isdecimal() and 0 < int(port) < 65536)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(f"there is no {path}", "write one with: certkeeper init") from None
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"{path} cannot be read: {what}") from None

@@ -1,0 +1,233 @@
+"""From settings to a keeper: the only place that knows the adapters. They are imported when they are needed, so
+that `status` starts without the ACME stack.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from certkeeper import config
+from certkeeper.core.errors import SettingsError, StoreError
+from certkeeper.core.ports import CertificateAuthority, Records, Sealer
+from certkeeper.jobs.keeper import Keeper
+
+if TYPE_CHECKING:
+    import boto3
+
+    from certkeeper.adapters.system_clock import SystemClock
+
+SETTINGS_PATH = "settings.toml"
+SIDE_BY_SIDE = 8
+AFTER_DEADLINE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Wired:
+    """A keeper and what its door needs besides: `stop` lets its deadline come now."""
+
+    keeper: Keeper
+    stop: Callable[[], None]
+
+
+@contextmanager
+def wired(
+    settings: config.Settings, deadline: timedelta, tell: Callable[[str, str], None] = lambda name, doing: None
+) -> Iterator[Wired]:
+    """A keeper over real parts. `deadline` is how long it may work from now. Raises SettingsError, StoreError."""
+    from certkeeper.adapters.system_clock import SystemClock
+    from certkeeper.adapters.threads import Threads
+
+    aws = Aws()
+    clock = SystemClock(deadline)
+    threads = Threads(SIDE_BY_SIDE)
+    records = s3_records(settings, aws)
+    sealer = deferred(lambda: _sealer(settings, aws))
+    lookup = deferred(lambda: _lookup(settings))
+    keeper = Keeper(
+        records=records,
+        certificate_records=records,
+        authorities=Authorities(settings, sealer),
+        keys=deferred(lambda: _keys(sealer)),
+        chains=deferred(_chains),
+        challenge_records=deferred(lambda: _challenge_records(settings, aws, lookup, clock, threads)),
+        zones=deferred(lambda: _zones(aws)),
+        lookup=lookup,
+        clock=clock,
+        side_by_side=threads,
+        holder=secrets.token_hex(8),
+        term=deadline + AFTER_DEADLINE,
+        tell=tell,
+    )
+    try:
+        yield Wired(keeper, clock.stop)
+    finally:
+        threads.close()
+
+
+def s3_records(settings: config.Settings, aws: Aws | None = None) -> Records:
+    """The store of the settings. Raises SettingsError, StoreError."""
+    return _records_at(settings.bucket, settings.prefix, settings.bucket_owner, aws or Aws())
+
+
+def stored_settings(store: str, bucket_owner: str | None = None) -> config.Settings:
+    """The settings that lie in the store itself. Raises SettingsError, StoreError."""
+    bucket, prefix = config.store_url(store)
+    stored = _records_at(bucket, prefix, bucket_owner, Aws()).read(SETTINGS_PATH)
+    if stored is None:
+        raise SettingsError(f"there are no settings in {store}", "check the bucket and the prefix")
+    return config.parse(stored.data.decode("utf-8", "replace"), f"{store}/{SETTINGS_PATH}")
+
+
+class Aws:
+    """Clients of AWS, configured as for every AWS tool; each made once, when first needed."""
+
+    def __init__(self) -> None:
+        self._session: boto3.session.Session | None = None
+        self._clients: dict[tuple[str, str | None], Any] = {}
+        self._lock = Lock()
+
+    def client(self, service: str, region: str | None = None) -> Any:
+        """Raises SettingsError if AWS is not configured."""
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        from certkeeper import __version__
+
+        with self._lock:
+            if (service, region) not in self._clients:
+                # Route 53 throttles at five requests a second for the whole account, so patience matters there.
+                tries = 10 if service == "route53" else 4
+                how = Config(
+                    retries={"mode": "standard", "max_attempts": tries},
+                    connect_timeout=5,
+                    read_timeout=15,
+                    user_agent_extra=f"certkeeper/{__version__}",
+                    max_pool_connections=SIDE_BY_SIDE + 2,
+                )
+                try:
+                    self._session = self._session or boto3.session.Session()
+                    self._clients[service, region] = self._session.client(service, region_name=region, config=how)
+                except (BotoCoreError, ValueError) as error:
+                    raise SettingsError(
+                        f"AWS is not configured: {error}",
+                        "set AWS_REGION and credentials, or AWS_PROFILE, as for every AWS tool",
+                    ) from None
+            return self._clients[service, region]
+
+    def account(self) -> str:
+        """The account of the credentials in use. Raises StoreError."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            return str(self.client("sts").get_caller_identity()["Account"])
+        except (ClientError, BotoCoreError) as error:
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            raise StoreError(
+                f"AWS does not say which account these credentials belong to: {code}",
+                "configure AWS credentials (a profile, a role or environment variables); "
+                "or set bucket_owner in the settings",
+            ) from None
+
+
+class Authorities(Mapping[str, CertificateAuthority]):
+    """The CAs by directory URL, each made when first asked for."""
+
+    def __init__(self, settings: config.Settings, sealer: Sealer) -> None:
+        self._settings = {ca.directory: ca for ca in settings.authorities()}
+        self._sealer = sealer
+        self._made: dict[str, CertificateAuthority] = {}
+        self._lock = Lock()
+
+    def __getitem__(self, directory: str) -> CertificateAuthority:
+        from certkeeper.adapters.acme_authority import AcmeAuthority
+
+        with self._lock:
+            if directory not in self._made:
+                ca = self._settings[directory]
+                self._made[directory] = AcmeAuthority(
+                    ca.directory,
+                    self._sealer,
+                    contact=ca.contact,
+                    ca_bundle=ca.ca_bundle,
+                    eab_kid=ca.eab_kid,
+                    eab_hmac_key=ca.eab_hmac_key,
+                )
+            return self._made[directory]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._settings)
+
+    def __len__(self) -> int:
+        return len(self._settings)
+
+
+def deferred(make: Callable[[], Any]) -> Any:
+    """A stand-in that makes the real thing when it is first used."""
+    return _Deferred(make)
+
+
+class _Deferred:
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._lock = Lock()
+        self._made: Any = None
+
+    def __getattr__(self, attribute: str) -> Any:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+        return getattr(self._made, attribute)
+
+
+def _records_at(bucket: str, prefix: str, owner: str | None, aws: Aws) -> Records:
+    from certkeeper.adapters.s3_records import S3Records
+
+    return S3Records(aws.client("s3"), bucket, prefix, owner or aws.account())
+
+
+def _sealer(settings: config.Settings, aws: Aws) -> Sealer:
+    if settings.sealing == "store" or settings.kms_key is None:
+        from certkeeper.adapters.store_keys import StoreSealer
+
+        return StoreSealer()
+    from certkeeper.adapters.kms_keys import KmsSealer
+
+    region = settings.kms_key.split(":")[3] if settings.kms_key.startswith("arn:") else None
+    return KmsSealer(aws.client("kms", region), settings.kms_key)
+
+
+def _keys(sealer: Sealer) -> Any:
+    from certkeeper.adapters.x509 import PrivateKeys
+
+    return PrivateKeys(sealer)
+
+
+def _chains() -> Any:
+    from certkeeper.adapters.x509 import Chains
+
+    return Chains()
+
+
+def _lookup(settings: config.Settings) -> Any:
+    from certkeeper.adapters.dns_lookup import Dns
+
+    return Dns(settings.nameservers)
+
+
+def _zones(aws: Aws) -> Any:
+    from certkeeper.adapters.route53_zones import Route53Zones
+
+    return Route53Zones(aws.client("route53"))
+
+
+def _challenge_records(settings: config.Settings, aws: Aws, lookup: Any, clock: SystemClock, threads: Any) -> Any:
+    from certkeeper.adapters.route53_zones import Route53ChallengeRecords
+
+    return Route53ChallengeRecords(aws.client("route53"), lookup, clock, threads, settings.propagation_timeout)
