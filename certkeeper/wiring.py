@@ -13,13 +13,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from certkeeper import config
-from certkeeper.core.errors import SettingsError, StoreError
+from certkeeper.core.errors import SettingsError
 from certkeeper.core.ports import CertificateAuthority, Records, Sealer
 from certkeeper.jobs.keeper import Keeper
 
 if TYPE_CHECKING:
-    import boto3
-
+    from certkeeper.adapters.aws_clients import Aws
     from certkeeper.adapters.system_clock import SystemClock
 
 SETTINGS_PATH = "settings.toml"
@@ -43,7 +42,7 @@ def wired(
     from certkeeper.adapters.system_clock import SystemClock
     from certkeeper.adapters.threads import Threads
 
-    aws = Aws()
+    aws = _aws()
     clock = SystemClock(deadline)
     threads = Threads(SIDE_BY_SIDE)
     records = s3_records(settings, aws)
@@ -72,68 +71,16 @@ def wired(
 
 def s3_records(settings: config.Settings, aws: Aws | None = None) -> Records:
     """The store of the settings. Raises SettingsError, StoreError."""
-    return _records_at(settings.bucket, settings.prefix, settings.bucket_owner, aws or Aws())
+    return _records_at(settings.bucket, settings.prefix, settings.bucket_owner, aws or _aws())
 
 
 def stored_settings(store: str, bucket_owner: str | None = None) -> config.Settings:
     """The settings that lie in the store itself. Raises SettingsError, StoreError."""
     bucket, prefix = config.store_url(store)
-    stored = _records_at(bucket, prefix, bucket_owner, Aws()).read(SETTINGS_PATH)
+    stored = _records_at(bucket, prefix, bucket_owner, _aws()).read(SETTINGS_PATH)
     if stored is None:
         raise SettingsError(f"there are no settings in {store}", "check the bucket and the prefix")
     return config.parse(stored.data.decode("utf-8", "replace"), f"{store}/{SETTINGS_PATH}")
-
-
-class Aws:
-    """Clients of AWS, configured as for every AWS tool; each made once, when first needed."""
-
-    def __init__(self) -> None:
-        self._session: boto3.session.Session | None = None
-        self._clients: dict[tuple[str, str | None], Any] = {}
-        self._lock = Lock()
-
-    def client(self, service: str, region: str | None = None) -> Any:
-        """Raises SettingsError if AWS is not configured."""
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-
-        from certkeeper import __version__
-
-        with self._lock:
-            if (service, region) not in self._clients:
-                # Route 53 throttles at five requests a second for the whole account, so patience matters there.
-                tries = 10 if service == "route53" else 4
-                how = Config(
-                    retries={"mode": "standard", "max_attempts": tries},
-                    connect_timeout=5,
-                    read_timeout=15,
-                    user_agent_extra=f"certkeeper/{__version__}",
-                    max_pool_connections=SIDE_BY_SIDE + 2,
-                )
-                try:
-                    self._session = self._session or boto3.session.Session()
-                    self._clients[service, region] = self._session.client(service, region_name=region, config=how)
-                except (BotoCoreError, ValueError) as error:
-                    raise SettingsError(
-                        f"AWS is not configured: {error}",
-                        "set AWS_REGION and credentials, or AWS_PROFILE, as for every AWS tool",
-                    ) from None
-            return self._clients[service, region]
-
-    def account(self) -> str:
-        """The account of the credentials in use. Raises StoreError."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            return str(self.client("sts").get_caller_identity()["Account"])
-        except (ClientError, BotoCoreError) as error:
-            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-            raise StoreError(
-                f"AWS does not say which account these credentials belong to: {code}",
-                "configure AWS credentials (a profile, a role or environment variables); "
-                "or set bucket_owner in the settings",
-            ) from None
 
 
 class Authorities(Mapping[str, CertificateAuthority]):
@@ -184,6 +131,12 @@ class _Deferred:
             if self._made is None:
                 self._made = self._make()
         return getattr(self._made, attribute)
+
+
+def _aws() -> Aws:
+    from certkeeper.adapters.aws_clients import Aws
+
+    return Aws()
 
 
 def _records_at(bucket: str, prefix: str, owner: str | None, aws: Aws) -> Records:
