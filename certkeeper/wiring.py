@@ -7,7 +7,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from certkeeper import config
 from certkeeper.core.errors import SettingsError
 from certkeeper.core.ports import CertificateAuthority, Records, Sealer
 from certkeeper.jobs.keeper import Keeper
+from certkeeper.jobs.status import Served, Survey
 
 if TYPE_CHECKING:
     from certkeeper.adapters.aws_clients import Aws
@@ -81,6 +82,31 @@ def stored_settings(store: str, bucket_owner: str | None = None) -> config.Setti
     if stored is None:
         raise SettingsError(f"there are no settings in {store}", "check the bucket and the prefix")
     return config.parse(stored.data.decode("utf-8", "replace"), f"{store}/{SETTINGS_PATH}")
+
+
+def probed(survey: Survey, address: str) -> Survey:
+    """The survey, with what servers serve for each identifier that is not a wildcard: at `address` ("HOST:PORT"),
+    or, if that is empty, at the identifier itself, port 443. Raises SettingsError for an address that is none.
+    """
+    host, _, port = address.rpartition(":")
+    if address and not (host and port.isdecimal()):
+        raise SettingsError(f"{address!r} is not an address", "write it as HOST:PORT")
+    statuses = []
+    for one in survey.statuses:
+        names = [name for name in one.identifiers if not name.startswith("*.")]
+        served = tuple(_served(name, host or name, int(port or 443), one.serial_number) for name in names)
+        statuses.append(replace(one, served=served))
+    return replace(survey, statuses=tuple(statuses))
+
+
+def _served(identifier: str, host: str, port: int, stored: str | None) -> Served:
+    from certkeeper.adapters.tls_probe import served_serial
+
+    try:
+        serial = served_serial(host, port, identifier)
+    except OSError as error:
+        return Served(identifier, None, same=False, error=f"cannot be asked: {error.strerror or type(error).__name__}")
+    return Served(identifier, serial, same=serial == stored)
 
 
 class Authorities(Mapping[str, CertificateAuthority]):

@@ -1,0 +1,153 @@
+"""The command line: what can be typed, and its help."""
+
+from __future__ import annotations
+
+import argparse
+
+import shtab
+
+from certkeeper import __version__
+
+DESCRIPTION = """\
+Let's Encrypt certificates for EC2 spot instances: renewed on a schedule, pulled at boot.
+
+  certkeeper init              write a commented certkeeper.toml
+  certkeeper plan              what would be done now, and why
+  certkeeper renew             obtain or renew whatever is due
+  certkeeper status            what is held, what expires when, what failed
+"""
+
+EPILOG = """\
+example: certkeeper --config prod.toml renew example.com
+
+Settings are read from --config, $CERTKEEPER_CONFIG or ./certkeeper.toml, or with --from s3://bucket/prefix from the
+store itself. AWS is configured as for every AWS tool.
+Exit status: 0 good, 1 bad news (failed, missing, overdue or expired), 2 no news (usage, settings, store out of reach).
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="certkeeper",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=f"certkeeper {__version__}")
+    config = top.add_argument("--config", metavar="FILE", help="the settings (default: ./certkeeper.toml)")
+    config.complete = shtab.FILE  # type: ignore[attr-defined]
+    top.add_argument("--from", dest="store", metavar="s3://BUCKET/PREFIX", help="read the settings from the store")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _init(commands)
+    _plan(commands)
+    _renew(commands)
+    _status(commands)
+    _package(commands)
+    _demo(commands)
+    _completion(commands)
+    return top
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str, example: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "init", "write a commented certkeeper.toml",
+        "certkeeper init --store s3://certkeeper-123456789012-eu-west-1/prod --identifier example.com",
+    )  # fmt: skip
+    command.add_argument("--store", dest="new_store", metavar="s3://BUCKET/PREFIX", help="where certificates are kept")
+    command.add_argument(
+        "--sealing", choices=("kms", "store"), help="kms: about $1 a month; store: the bucket's own encryption"
+    )
+    command.add_argument("--kms-key", metavar="KEY", help="a KMS key's alias, id or ARN (default: alias/certkeeper)")
+    command.add_argument("--contact", metavar="MAIL", help="the ACME account's contact")
+    command.add_argument(
+        "--identifier", action="append", default=[], metavar="DNSNAME", help="a DNS name to certify; may be repeated"
+    )
+    command.add_argument("--staging", action="store_true", help="order from Let's Encrypt's staging CA")
+    command.add_argument("--yes", action="store_true", help="ask nothing, take the defaults")
+
+
+def _names(command: argparse.ArgumentParser) -> None:
+    command.add_argument("names", nargs="*", metavar="NAME", help="a certificate's name (default: all)")
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
+
+
+def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "plan", "what would be done now, and why; changes nothing", "certkeeper plan --json")
+    _names(command)
+    _json(command)
+
+
+def _renew(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "renew", "obtain or renew whatever is due", "certkeeper renew example.com --force"
+    )  # fmt: skip
+    _names(command)
+    _json(command)
+    command.add_argument("--here", action="store_true", help="run here, even where a function is deployed")
+    command.add_argument("--force", action="store_true", help="renew although nothing is due; spends the CA's budget")
+    command.add_argument(
+        "--deadline", type=_seconds, default=300.0, metavar="SECONDS", help="stop in order after that long (300)"
+    )
+    command.add_argument("--verbose", action="store_true", help="tell progress though stderr is not a terminal")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 5 <= value <= 86400:
+        raise argparse.ArgumentTypeError("between 5 and 86400 seconds")
+    return value
+
+
+def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(commands, "status", "what is held, what expires when, what failed", "certkeeper status --probe")
+    _names(command)
+    _json(command)
+    command.add_argument(
+        "--probe", nargs="?", const="", metavar="ADDRESS:PORT",
+        help="also ask the servers what they serve (default: each name itself, port 443)",
+    )  # fmt: skip
+    page = command.add_argument("--html", metavar="FILE", help="also write a page")
+    page.complete = shtab.FILE  # type: ignore[attr-defined]
+
+
+def _package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "package", "build the function's zip", "certkeeper package --into function.zip"
+    )  # fmt: skip
+    into = command.add_argument("--into", metavar="FILE", default="certkeeper.zip", help="where to (certkeeper.zip)")
+    into.complete = shtab.FILE  # type: ignore[attr-defined]
+    command.add_argument("--python", default="3.13", metavar="VERSION", help="the function's Python (3.13)")
+    command.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64", help="(arm64)")
+    command.add_argument("--bundle-boto3", action="store_true", help="do not rely on the runtime's boto3")
+    _json(command)
+
+
+def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "demo", "everything, for real, on this machine, with no AWS account", "certkeeper demo --keep"
+    )
+    command.add_argument("--keep", action="store_true", help="leave it running until Ctrl-C, and print its environment")
+    command.add_argument("--boots", type=int, default=20, metavar="N", help="how many instances to replace (20)")
+
+
+def _completion(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "completion", "print the completion script of a shell",
+        "certkeeper completion bash > ~/.local/share/bash-completion/completions/certkeeper",
+    )  # fmt: skip
+    command.add_argument("shell", choices=("bash", "zsh", "tcsh"))

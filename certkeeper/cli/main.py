@@ -1,0 +1,272 @@
+"""The operator's door: parse, call a job, render, exit. stdout is data, stderr is talk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from certkeeper import config, wiring
+from certkeeper.cli import arguments, render, settings_file
+from certkeeper.core.decision import Ask
+from certkeeper.core.errors import CertkeeperError, SettingsError
+from certkeeper.core.model import CertificateSpec, Outcome
+from certkeeper.core.report import outcomes_json
+from certkeeper.jobs import status as statuses
+from certkeeper.jobs.tick import Report, tick
+
+GOOD, BAD_NEWS, NO_NEWS, INTERRUPTED = 0, 1, 2, 130
+LOOK = timedelta(minutes=2)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    said = arguments.parser().parse_args(argv)
+    try:
+        return COMMANDS[said.command](said)
+    except config.Faults as error:
+        for fault in error.faults:
+            _complain(str(fault), fault.hint)
+    except CertkeeperError as error:
+        _complain(error.message, error.hint)
+    except BrokenPipeError:
+        # Whoever read us has gone, which is its right; without this the interpreter complains once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return GOOD
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return INTERRUPTED
+    return NO_NEWS
+
+
+def _init(said: Namespace) -> int:
+    path = Path(said.config or "certkeeper.toml")
+    if path.exists():
+        raise SettingsError(f"{path} exists already", "edit it, or write another one with --config FILE")
+    asking = sys.stdin.isatty() and not said.yes
+    store = said.new_store or _asked(asking, "Store", "s3://certkeeper-123456789012-eu-west-1/prod")
+    identifiers = said.identifier or _asked(asking, "DNS names, separated by spaces", "example.com").split()
+    sealing = said.sealing or _asked(asking, 'Sealing, "kms" (about $1 a month) or "store"', "kms")
+    answers = settings_file.Answers(
+        store=store,
+        sealing=sealing,
+        kms_key=said.kms_key or "alias/certkeeper",
+        contact=said.contact,
+        identifiers=tuple(identifiers),
+        staging=said.staging,
+    )
+    text = settings_file.text(answers)
+    config.parse(text, str(path))
+    _write_new(path, text)
+    _talk(f"wrote {path}; check it with: certkeeper plan")
+    return GOOD
+
+
+def _asked(asking: bool, question: str, default: str) -> str:
+    if not asking:
+        return default
+    sys.stderr.write(f"{question} [{default}]: ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip() or default
+
+
+def _write_new(path: Path, text: str) -> None:
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _plan(said: Namespace) -> int:
+    settings = _settings(said)
+    specs = _chosen(settings, said.names)
+    with wiring.wired(settings, LOOK) as wired:
+        planned = statuses.plan(wired.keeper, specs)
+    _data(
+        said,
+        lambda: render.planned_json(planned, datetime.now(UTC)),
+        lambda colour: render.planned_text(planned, colour),
+    )
+    return GOOD
+
+
+def _renew(said: Namespace) -> int:
+    settings = _settings(said)
+    specs = _chosen(settings, said.names)
+    ask = Ask(by_name=bool(said.names), force=said.force)
+    deadline = timedelta(seconds=said.deadline)
+    with (
+        wiring.wired(settings, deadline, _progress(said.verbose)) as wired,
+        _interruptible(wired.stop) as interrupted,
+    ):
+        report = tick(wired.keeper, specs, ask)
+    _data(said, lambda: outcomes_json(report.outcomes), lambda colour: render.outcomes_text(report.outcomes, colour))
+    for one in report.outcomes:
+        if one.error:
+            _complain(f"{one.name}: {one.error}", one.hint)
+    if interrupted:
+        _talk("interrupted; what was begun is finished by the next run")
+        return INTERRUPTED
+    return _exit_of(report)
+
+
+def _exit_of(report: Report) -> int:
+    if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
+        return NO_NEWS
+    return BAD_NEWS if any(_is_bad(one, report.as_of) for one in report.outcomes) else GOOD
+
+
+def _is_bad(one: Outcome, now: datetime) -> bool:
+    return one.error is not None or one.outcome == "failed" or one.not_after is None or one.not_after <= now
+
+
+def _status(said: Namespace) -> int:
+    settings = _settings(said)
+    now = datetime.now(UTC)
+    survey = statuses.status(wiring.s3_records(settings), settings.specs, now, said.names)
+    _known_names(said.names, {one.name for one in survey.statuses})
+    if said.probe is not None:
+        survey = wiring.probed(survey, said.probe)
+    _data(said, lambda: render.status_json(survey), lambda colour: render.status_text(survey, now, colour))
+    if said.html:
+        _replace(Path(said.html), render.status_html(survey, now))
+    return BAD_NEWS if any(one.bad for one in survey.statuses) else GOOD
+
+
+def _replace(path: Path, text: str) -> None:
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+            file.write(text)
+        Path(file.name).chmod(0o644)
+        Path(file.name).replace(path)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _package(said: Namespace) -> int:
+    from certkeeper.deployment import package
+
+    built = package.build(
+        package.Target(said.python, said.architecture),
+        Path(said.into),
+        bundle_boto3=said.bundle_boto3,
+        progress=_talk if sys.stderr.isatty() else lambda text: None,
+    )
+    facts = {
+        "path": str(built.path),
+        "size": built.size,
+        "sha256": built.sha256,
+        "manifest_sha256": built.manifest_sha256,
+    }
+    _data(said, lambda: facts, lambda colour: "".join(f"{key:16}{value}\n" for key, value in facts.items()))
+    return GOOD
+
+
+def _demo(said: Namespace) -> int:
+    try:
+        from certkeeper.sandbox import story
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"the demo needs more than is installed: {error.name}", "pip install 'certkeeper[demo]'"
+        ) from None
+    return story.demo(keep=said.keep, boots=said.boots)
+
+
+def _completion(said: Namespace) -> int:
+    import shtab
+
+    sys.stdout.write(shtab.complete(arguments.parser(), said.shell) + "\n")
+    return GOOD
+
+
+COMMANDS: dict[str, Callable[[Namespace], int]] = {
+    "init": _init,
+    "plan": _plan,
+    "renew": _renew,
+    "status": _status,
+    "package": _package,
+    "demo": _demo,
+    "completion": _completion,
+}
+
+
+# What the commands share.
+
+
+def _settings(said: Namespace) -> config.Settings:
+    if said.store:
+        if said.config:
+            raise SettingsError("--config and --from exclude each other", "give one of them")
+        return wiring.stored_settings(said.store)
+    return config.read(Path(said.config or os.environ.get("CERTKEEPER_CONFIG") or "certkeeper.toml"))
+
+
+def _chosen(settings: config.Settings, names: Sequence[str]) -> tuple[CertificateSpec, ...]:
+    _known_names(names, {spec.name for spec in settings.specs})
+    if not settings.specs:
+        raise SettingsError(f"{settings.file} names no certificates", 'add a table like [certificates."example.com"]')
+    return tuple(spec for spec in settings.specs if not names or spec.name in names)
+
+
+def _known_names(names: Sequence[str], known: set[str]) -> None:
+    for name in names:
+        if name not in known:
+            listed = ", ".join(sorted(known)[:10]) or "none yet"
+            raise SettingsError(f"there is no certificate called {name!r}", f"there are: {listed}")
+
+
+def _data(said: Namespace, as_json: Callable[[], dict[str, Any]], as_text: Callable[[bool], str]) -> None:
+    if said.json:
+        sys.stdout.write(json.dumps(as_json(), indent=1) + "\n")
+    else:
+        sys.stdout.write(as_text(sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+    sys.stdout.flush()
+
+
+def _progress(verbose: bool) -> Callable[[str, str], None]:
+    lock = Lock()
+
+    def tell(name: str, doing: str) -> None:
+        with lock:
+            _talk(f"{name}: {doing}" if name else doing)
+
+    return tell if verbose or sys.stderr.isatty() else lambda name, doing: None
+
+
+@contextmanager
+def _interruptible(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Have Ctrl-C and SIGTERM end the run in order, giving claims back; a second one ends it at once."""
+    caught: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        caught.append(number)
+        stop()
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _talk(text: str) -> None:
+    sys.stderr.write(f"certkeeper: {text}\n")
+    sys.stderr.flush()
+
+
+def _complain(what: str, hint: str | None = None) -> None:
+    _talk(f"error: {what}")
+    if hint:
+        _talk(f"hint: {hint}")

@@ -1,0 +1,119 @@
+"""What an operator sees: the state of every name, and what a tick would do. Decided by the same rules as the tick."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from certkeeper.core import index as indexes
+from certkeeper.core.decision import Keep, Pause, decide, renewal_time, state
+from certkeeper.core.index import Facts, Index
+from certkeeper.core.model import CertificateSpec
+from certkeeper.core.ports import Records
+from certkeeper.jobs import survey
+from certkeeper.jobs.keeper import Keeper
+
+BAD = ("missing", "overdue", "expired", "failing", "unreadable")
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server serves for one identifier; `same` is whether that is the stored certificate."""
+
+    identifier: str
+    serial_number: str | None
+    same: bool
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """One name as the operator sees it. `state` is ok, due, overdue, expired, missing, failing, retired, unreadable."""
+
+    name: str
+    identifiers: tuple[str, ...]
+    state: str
+    serial_number: str | None = None
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    renewal_time: datetime | None = None
+    issuer: str | None = None
+    profile: str | None = None
+    last_error: str | None = None
+    hint: str | None = None
+    failures: int = 0
+    next_attempt: datetime | None = None
+    served: tuple[Served, ...] | None = None
+
+    @property
+    def bad(self) -> bool:
+        return self.state in BAD or any(not one.same for one in self.served or ())
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All names, as of the last run that noted the index; None if none did."""
+
+    statuses: tuple[Status, ...]
+    as_of: datetime | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a tick would do now; `action` is renew, keep, wait, resume or look."""
+
+    name: str
+    action: str
+    reason: str
+    until: datetime | None = None
+    last_error: str | None = None
+
+
+def status(records: Records, specs: Sequence[CertificateSpec], now: datetime, names: Iterable[str] = ()) -> Survey:
+    """From the index alone, which needs no right but to read it. Raises StoreError."""
+    index, _ = indexes.read(records)
+    wanted = {spec.name: spec for spec in specs}
+    chosen = list(names) or [*wanted, *sorted(set(index.facts) - set(wanted))]
+    statuses = (_status(name, wanted.get(name), index.facts.get(name, Facts()), now) for name in chosen)
+    return Survey(tuple(one for one in statuses if one is not None), index.as_of)
+
+
+def _status(name: str, spec: CertificateSpec | None, facts: Facts, now: datetime) -> Status | None:
+    held, failure = facts.held, facts.failure
+    if spec is None and held is None:
+        return None  # a journal that was closed without a certificate, of a name that has left the settings
+    return Status(
+        name=name,
+        identifiers=held.identifiers if held else spec.identifiers if spec else (),
+        state="unreadable" if facts.unreadable else state(spec, held, failure, now),
+        serial_number=held.serial_number if held else None,
+        not_before=held.validity.not_before if held else None,
+        not_after=held.validity.not_after if held else None,
+        renewal_time=renewal_time(held.validity) if held else None,
+        issuer=held.issuer if held else None,
+        profile=held.profile if held else None,
+        last_error=facts.unreadable or (failure.error if failure else None),
+        hint=failure.hint if failure else None,
+        failures=failure.count if failure else 0,
+        next_attempt=failure.next_attempt if failure else None,
+    )
+
+
+def plan(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Planned, ...]:
+    """What a tick would do with these names now, read afresh from the store. Raises StoreError; changes nothing."""
+    index: Index = survey.refreshed(keeper)
+    now = keeper.clock.now()
+    return tuple(_planned(spec, index.facts.get(spec.name, Facts()), now) for spec in specs)
+
+
+def _planned(spec: CertificateSpec, facts: Facts, now: datetime) -> Planned:
+    if facts.unreadable is not None:
+        return Planned(spec.name, "look", f"it would fail: {facts.unreadable}", last_error=facts.unreadable)
+    last_error = facts.failure.error if facts.failure else None
+    decision = decide(spec, facts.held, facts.failure, now)
+    if isinstance(decision, Keep):
+        return Planned(spec.name, "keep", "not due yet", decision.until, last_error)
+    if isinstance(decision, Pause):
+        return Planned(spec.name, "wait", decision.reason, decision.until, last_error)
+    return Planned(spec.name, "resume" if facts.open else "renew", decision.reason, None, last_error)
