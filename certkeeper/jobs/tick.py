@@ -18,7 +18,7 @@ from functools import partial
 
 from certkeeper.core import failures, zones
 from certkeeper.core.certificates import prove, successor
-from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, under_the_floor
+from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, renewal_time, under_the_floor
 from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, OutOfTime, StoreError
 from certkeeper.core.index import Index, worth_a_look
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, worth_finishing
@@ -308,7 +308,8 @@ def _finish(run: Run, case: Case) -> None:
     keeper.certificates.write(new, case.held_version)
     keeper.tell(case.spec.name, "stored")
     case.held = new
-    case.outcome = told(case.spec, case.public, "renewed", case.reason)
+    until = Keep(renewal_time(chain.validity))
+    case.outcome = told(case.spec, case.public, "renewed", case.reason, until=until)
 
 
 def _finalized(run: Run, case: Case, order: Order) -> Order:
