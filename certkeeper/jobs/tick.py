@@ -19,7 +19,7 @@ from functools import partial
 from certkeeper.core import failures, zones
 from certkeeper.core.certificates import prove, successor
 from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, renewal_time, under_the_floor
-from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, OutOfTime, StoreError
+from certkeeper.core.errors import AuthorityError, CertkeeperError, ChainError, Conflict, OutOfTime, StoreError
 from certkeeper.core.index import Index, worth_a_look
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, worth_finishing
 from certkeeper.core.model import Certificate, CertificateSpec, Outcome, TxtRecord
@@ -32,6 +32,7 @@ from certkeeper.jobs.keeper import Keeper
 LOOK_AGAIN = 1.0
 LONGEST_LOOK = 10.0
 BUSY_WAIT = 2.0
+TRIES_OF_A_CHAIN = 3
 
 
 @dataclass(frozen=True)
@@ -131,20 +132,22 @@ def _open(run: Run, case: Case) -> None:
     decision = decide(spec, case.public, case.entry.failure, keeper.clock.now(), case.ask)
     if not isinstance(decision, Renew):
         case.outcome = still(spec, case.public, case.entry.failure, decision)
-        if not elsewhere and not _tidy(case.entry, read.entry, decision):
-            _claim(run, case, read)
-            case.leftovers = case.entry.records
-        return
-    if elsewhere and not case.take_over:
+        if elsewhere or _tidy(case.entry, read.entry, decision):
+            return
+    elif elsewhere and not case.take_over:
         case.busy = True
         return
-    case.reason = decision.reason
     _claim(run, case, read)
     case.leftovers = case.entry.records
-    case.working = True
+    if isinstance(decision, Pause) or (isinstance(decision, Keep) and case.entry.pending is None):
+        return
+    # What was begun is finished, due or not: it may be paid for already.
     case.account = run.accounts.of(spec.ca)
-    case.order = _resumed(run, case) or _placed(run, case)
-    _note_what_to_prove(run, case)
+    case.order = _resumed(run, case) or (_placed(run, case, decision) if isinstance(decision, Renew) else None)
+    if case.order is not None:
+        case.outcome, case.working = None, True
+        case.reason = decision.reason if isinstance(decision, Renew) else "an earlier run began it"
+        _note_what_to_prove(run, case)
 
 
 def _tidy(entry: Entry, as_read: Entry, decision: Keep | Pause) -> bool:
@@ -174,10 +177,10 @@ def _resumed(run: Run, case: Case) -> Order | None:
     return None if isinstance(next_step(order), Abandon) else order
 
 
-def _placed(run: Run, case: Case) -> Order:
+def _placed(run: Run, case: Case, decision: Renew) -> Order:
     keeper, spec, account = run.keeper, case.spec, case.account
     assert account is not None and account.url is not None  # noqa: S101 - _open has just set it
-    keeper.tell(spec.name, f"ordering: {case.reason}")
+    keeper.tell(spec.name, f"ordering: {decision.reason}")
     before = case.held
     if spec.reuse_private_key and before and not _differs(before, spec):
         request = before.request
@@ -370,8 +373,10 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         lifetime=now_held.validity.lifetime if now_held else None,
         urgent=now_held is not None and under_the_floor(now_held, now),
     )
-    case.entry = replace(case.entry, failure=failure)
-    return told(case.spec, now_held, "failed", case.reason or "could not be looked at", failure)
+    # A chain that stays unacceptable is not waited for forever: the attempt after these orders anew.
+    hopeless = isinstance(error, ChainError) and failure.count >= TRIES_OF_A_CHAIN
+    case.entry = replace(case.entry, failure=failure, pending=None if hopeless else case.entry.pending)
+    return told(case.spec, now_held, "failed", case.reason or "it could not be begun", failure)
 
 
 def _forget_account(run: Run, case: Case) -> None:

@@ -45,9 +45,9 @@ class Fault:
     """Something that goes wrong on purpose, for calls that match, `times` times (None: always).
 
     kind: "refuse" answers `status` with `code` and `headers` and does nothing; "drop" does nothing and closes the
-    connection; "lose" does everything and closes the connection; "hang" waits `seconds` (or until the sandbox
-    stops) and then closes the connection; "delay" waits `seconds` and goes on.
-    `contains` must be part of the call's resource.
+    connection; "lose" does everything and closes the connection; "hang" waits `seconds` (or until the fault
+    is lifted or the sandbox stops) and then closes the connection; "delay" waits as long and goes on.
+    `contains` must be part of the call's resource or of a value of its context (a record name, an identifier).
     """
 
     kind: Literal["refuse", "drop", "lose", "hang", "delay"]
@@ -66,7 +66,7 @@ class Fault:
             self.times != 0
             and self.service in ("", call.service)
             and self.operation in ("", call.operation)
-            and self.contains in call.resource
+            and any(self.contains in word for word in (call.resource, *(value for _, value in call.context)))
         )
 
 
@@ -75,38 +75,54 @@ class Desk:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._calls: list[Call] = []
         self._faults: list[Fault] = []
         self._watchers: list[Callable[[Phase, Call], None]] = []
-        self._stopping = threading.Event()
+        self._stopping = False
 
-    def attend(self, call: Call, serve: Callable[[], Answer], refuse: Callable[[Fault], Answer],
-               status_of: Callable[[Answer], int]) -> Answer:
-        """Serve one call, or what a fault makes of it. Raises Dropped where no answer must be sent."""
+    def attend(
+        self,
+        call: Call,
+        serve: Callable[[], Answer],
+        refuse: Callable[[Fault], Answer],
+        status_of: Callable[[Answer], int],
+        remark_on: Callable[[Answer], str] = lambda _: "",
+    ) -> Answer:
+        """Serve one call, or what a fault makes of it. Raises Dropped where no answer must be sent.
+
+        `remark_on` is what the server itself finds wrong with the call ("badNonce"); it is recorded as its fault.
+        """
         self._tell("before", call)
         fault = self._matching(call)
+        kind = fault.kind if fault else ""
         try:
             answer = self._answered(fault, serve, refuse)
         except Dropped:
-            self._record(replace(call, fault=fault.kind if fault else "dropped"))
+            self._record(replace(call, fault=kind or "dropped"))
             raise
-        done = replace(call, status=status_of(answer), fault=fault.kind if fault else "")
+        # A lost answer was still given: the watchers see the effect, the caller does not.
+        done = replace(call, status=None if kind == "lose" else status_of(answer), fault=kind or remark_on(answer))
         self._record(done)
         self._tell("after", done)
+        if kind == "lose":
+            raise Dropped
         return answer
 
     def _answered(self, fault: Fault | None, serve: Callable[[], Answer], refuse: Callable[[Fault], Answer]) -> Answer:
         if fault is None:
             return serve()
-        if fault.kind == "refuse":
-            return refuse(fault)
         if fault.kind in ("hang", "delay"):
-            self._stopping.wait(fault.seconds)
-        if fault.kind in ("delay", "lose"):
-            answer = serve()
-            if fault.kind == "delay":
-                return answer
-        raise Dropped
+            self._wait(fault)
+        if fault.kind in ("drop", "hang"):
+            raise Dropped
+        return refuse(fault) if fault.kind == "refuse" else serve()
+
+    def _wait(self, fault: Fault) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._stopping or all(standing is not fault for standing in self._faults), fault.seconds
+            )
 
     def _matching(self, call: Call) -> Fault | None:
         with self._lock:
@@ -148,8 +164,9 @@ class Desk:
         try:
             yield fault
         finally:
-            with self._lock:
-                self._faults.remove(fault)
+            with self._changed:
+                self._faults = [standing for standing in self._faults if standing is not fault]
+                self._changed.notify_all()
 
     @contextmanager
     def watching(self, watcher: Callable[[Phase, Call], None]) -> Iterator[None]:
@@ -164,4 +181,6 @@ class Desk:
 
     def stop(self) -> None:
         """Wake whatever hangs on purpose."""
-        self._stopping.set()
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()

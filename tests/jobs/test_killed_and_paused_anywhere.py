@@ -9,12 +9,10 @@ import pytest
 
 from certkeeper.core.decision import Ask
 from certkeeper.jobs.tick import tick
-from tests.fakes import API, WWW, Fate, FakeSealer, Killed, World, killed
+from tests.fakes import API, WWW, FakeSealer, Fate, Killed, World, killed
 
 MOMENTS = range(1, 45)
-HOW = pytest.mark.parametrize(
-    ("by_name", "reuse_orders"), [(True, False), (False, False), (True, True), (False, True)]
-)
+HOW = pytest.mark.parametrize(("by_name", "reuse_orders"), [(True, False), (False, False), (True, True), (False, True)])
 
 
 def assert_one_good_certificate(world: World, name: str = "www", issued: int = 1) -> None:
@@ -77,6 +75,26 @@ def test_killed_anywhere_in_a_renewal_costs_one_certificate_and_never_the_old_on
 
     assert held_in_between is not None
     assert_one_good_certificate(world, issued=2)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_forced_renewal_that_was_killed_is_finished_by_the_schedule_or_was_never_paid_for(
+    moment: int, after: bool
+) -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    with suppress(Killed):
+        tick(world.keeper(Fate(moment, after, killed)), [WWW], Ask(force=True))
+    world.clock.later(timedelta(hours=1))
+
+    tick(world.keeper(), [WWW])
+
+    certificate, _ = world.keeper().certificates.read("www")
+    assert certificate is not None
+    assert certificate.chain.serial_number == f"{len(world.authority.issued):04x}"
+    assert_one_good_certificate(world, issued=len(world.authority.issued))
+    assert len(world.authority.issued) <= 2
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
