@@ -55,6 +55,7 @@ def wired(
         authorities=Authorities(settings, sealer),
         keys=deferred(lambda: _keys(sealer)),
         chains=deferred(_chains),
+        renewal_information=deferred(lambda: _renewal_information(settings)),
         challenge_records=deferred(lambda: _challenge_records(settings, aws, lookup, clock, threads)),
         zones=deferred(lambda: _zones(aws)),
         lookup=lookup,
@@ -192,6 +193,12 @@ def _chains() -> Any:
     from certkeeper.adapters.x509 import Chains
 
     return Chains()
+
+
+def _renewal_information(settings: config.Settings) -> Any:
+    from certkeeper.adapters.renewal_information import HttpRenewalInformation
+
+    return HttpRenewalInformation({ca.directory: ca.ca_bundle for ca in settings.authorities() if ca.ca_bundle})
 
 
 def _lookup(settings: config.Settings) -> Any:

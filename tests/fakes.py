@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from certkeeper.core.ari import Information
 from certkeeper.core.errors import AuthorityError, ChainError, Conflict, DnsError, OutOfTime, SealingError
 from certkeeper.core.model import (
     Account,
@@ -165,6 +166,7 @@ class FakeChains:
             spki_sha256=said["spki"],
             validity=Validity(datetime.fromisoformat(said["from"]), datetime.fromisoformat(said["to"])),
             issuer="Fake CA",
+            certificate_id=f"fake.{said['serial_number']}",
         )
 
 
@@ -226,6 +228,18 @@ class FakeLookup:
 
 
 @dataclass
+class FakeRenewalInformation:
+    """Says what `answers` holds for a certificate id, and nothing for others; counts how often it was asked."""
+
+    answers: dict[str, Information] = field(default_factory=dict)
+    asked: int = 0
+
+    def ask(self, directory: str, certificate_id: str, now: datetime) -> Information | None:
+        self.asked += 1
+        return self.answers.get(certificate_id)
+
+
+@dataclass
 class FakeAuthority:
     """A CA. `issued` counts certificates by identifier set. With `reuse_orders` an order that is pending or ready is
     handed out again to the same account for the same names, as Boulder does."""
@@ -240,21 +254,28 @@ class FakeAuthority:
     proven: set[str] = field(default_factory=set)
     issued: list[frozenset[str]] = field(default_factory=list)
     refuse: list[AuthorityError] = field(default_factory=list)
+    replaced: set[str] = field(default_factory=set)
     new_orders: int = 0
 
     def register(self, account: Account) -> str:
         return self.accounts.setdefault(account.private_key.blob, f"https://ca.test/account/{len(self.accounts) + 1}")
 
-    def new_order(self, account: Account, identifiers: Sequence[str], profile: str | None) -> Order:
+    def new_order(
+        self, account: Account, identifiers: Sequence[str], profile: str | None, replaces: str | None = None
+    ) -> Order:
         self._known(account)
         if self.refuse:
             raise self.refuse.pop(0)
+        if replaces in self.replaced:
+            raise AuthorityError("replaced already", kind="alreadyReplaced", status=409)
         names = tuple(sorted(identifiers))
         if self.reuse_orders:
             for url, order in self.orders.items():
                 if order["names"] == names and self._status(order) in ("pending", "ready"):
                     return self._shown(url)
         self.new_orders += 1
+        if replaces is not None:
+            self.replaced.add(replaces)
         url = f"https://ca.test/order/{len(self.orders) + 1}"
         self.orders[url] = {"names": names, "chain": None, "left": None, "dead": None}
         return self._shown(url)
@@ -355,6 +376,7 @@ class World:
         self.keys = FakeKeys()
         self.zones = FakeZones()
         self.lookup = FakeLookup()
+        self.information = FakeRenewalInformation()
         self.holders = 0
 
     def keeper(self, fate: Fate | None = None, certificate_first: bool = False, seed: int = 0) -> Keeper:
@@ -372,6 +394,7 @@ class World:
             authorities={CA: fated(self.authority)},
             keys=fated(self.keys),
             chains=FakeChains(),
+            renewal_information=fated(self.information),
             challenge_records=FakeChallengeRecords(fated(self.dns)),
             zones=fated(self.zones),
             lookup=fated(self.lookup),

@@ -69,8 +69,12 @@ class AcmeAuthority:
         response = self._post(account, self._endpoint("newAccount"), payload, named=False)
         return _location(response)
 
-    def new_order(self, account: Account, identifiers: Sequence[str], profile: str | None) -> Order:
+    def new_order(
+        self, account: Account, identifiers: Sequence[str], profile: str | None, replaces: str | None = None
+    ) -> Order:
         payload: dict[str, Any] = {"identifiers": [{"type": "dns", "value": one} for one in identifiers]}
+        if replaces and "renewalInfo" in self._fetched_directory():
+            payload["replaces"] = replaces
         if profile:
             self._check_profile(profile)
             payload["profile"] = profile

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import NameOID
 
+from certkeeper.core.ari import certificate_id
 from certkeeper.core.errors import ChainError
 from certkeeper.core.model import CertificateRequest, CertificateSpec, Chain, Sealed, Validity
 from certkeeper.core.ports import Sealer
@@ -68,6 +69,7 @@ class Chains:
             spki_sha256=_spki_sha256(leaf.public_key()),
             validity=Validity(leaf.not_valid_before_utc, leaf.not_valid_after_utc),
             issuer=_common_name(leaf.issuer),
+            certificate_id=_certificate_id(leaf),
         )
 
 
@@ -107,6 +109,14 @@ def _pem(private_key: PrivateKey) -> bytes:
 def _spki_sha256(public_key: CertificatePublicKeyTypes) -> str:
     der = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return hashlib.sha256(der).hexdigest()
+
+
+def _certificate_id(leaf: x509.Certificate) -> str | None:
+    try:
+        identifier = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    return certificate_id(identifier, leaf.serial_number) if identifier else None
 
 
 def _common_name(name: x509.Name) -> str:

@@ -58,6 +58,7 @@ def held(certificate: Certificate | None) -> Held | None:
         serial_number=chain.serial_number,
         issuer=chain.issuer,
         order_url=certificate.order_url,
+        certificate_id=chain.certificate_id,
     )
 
 
@@ -118,6 +119,7 @@ def encode(certificate: Certificate) -> bytes:
             "not_after": document.written(chain.validity.not_after),
             "spki_sha256": chain.spki_sha256,
             "issuer": chain.issuer,
+            "certificate_id": chain.certificate_id,
             "fullchain_pem": chain.pem,
             "csr_pem": request.csr_pem,
             "ca_directory": certificate.ca,
@@ -147,6 +149,7 @@ def decode(data: bytes, name: str) -> Certificate:
             spki_sha256=fields["spki_sha256"],
             validity=Validity(document.instant(fields["not_before"]), document.instant(fields["not_after"])),
             issuer=fields["issuer"] or "",
+            certificate_id=fields["certificate_id"],
         ),
         request=CertificateRequest(fields["csr_pem"], fields["spki_sha256"], sealed),
         ca=fields["ca_directory"],

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Union
 
+from certkeeper.core import ari
 from certkeeper.core.failures import Failure
 from certkeeper.core.model import CertificateSpec, Validity
 
 STAGING = ("staging", "stg")
+PERIOD = timedelta(hours=1)
+"""The time between two ticks of the schedule."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Held:
     serial_number: str
     issuer: str
     order_url: str | None
+    certificate_id: str | None = None
+    information: ari.Information | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,14 @@ def renewal_time(validity: Validity) -> datetime:
     return validity.not_before + validity.lifetime * share
 
 
+def due_time(held: Held) -> datetime:
+    """From when a certificate is due: the CA's own suggestion if it made one, but never in the last 1/20 of life."""
+    if not isinstance(held.information, ari.Window):
+        return renewal_time(held.validity)
+    floor = held.validity.not_after - held.validity.lifetime / 20
+    return min(ari.instant(held.information, held.serial_number, PERIOD), floor)
+
+
 def decide(
     spec: CertificateSpec, held: Held | None, failure: Failure | None, now: datetime, ask: Ask | None = None
 ) -> Decision:
@@ -80,7 +93,7 @@ def decide(
         reason = "asked for by --force"
     if reason is None:
         assert held is not None  # noqa: S101 - why_due() has a reason for whatever is not held
-        return Keep(until=renewal_time(held.validity))
+        return Keep(until=due_time(held))
     if failure is not None:
         until = (failure.not_before or now) if ask.by_name or ask.force else failure.next_attempt
         if now < until:
@@ -102,8 +115,13 @@ def why_due(spec: CertificateSpec, held: Held | None, now: datetime) -> str | No
         return "the CA changed"
     if now >= held.validity.not_after:
         return f"expired since {_minute(held.validity.not_after)}"
-    due = renewal_time(held.validity)
-    return f"due since {_minute(due)}" if now >= due else None
+    due = due_time(held)
+    if now < due:
+        return None
+    window = held.information
+    if isinstance(window, ari.Window) and ari.is_urgent(window, now):
+        return f"the CA wants it replaced{f', see {window.explanation_url}' if window.explanation_url else ''}"
+    return f"due since {_minute(due)}"
 
 
 def is_staging(directory: str) -> bool:
@@ -138,7 +156,7 @@ def state(spec: CertificateSpec | None, held: Held | None, failure: Failure | No
         return "expired"
     if spec is None:
         return "retired"
-    due = renewal_time(held.validity)
+    due = due_time(held)
     if now >= due + (held.validity.not_after - due) / 2:
         return "overdue"
     if failure is not None:

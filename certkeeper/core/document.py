@@ -51,6 +51,7 @@ _OPTIONAL = {
     "order_url": str,
     "key_type": str,
     "issuer": str,
+    "certificate_id": str,
 }
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from certkeeper.core import failures
+from certkeeper.core import ari, failures
 from certkeeper.core.decision import Ask, Held, Renew, decide
 from certkeeper.core.document import FORMAT, instant, written
 from certkeeper.core.errors import DocumentError
@@ -132,6 +132,8 @@ def _held_fields(held: Held) -> dict[str, Any]:
         "serial_number": held.serial_number,
         "issuer": held.issuer,
         "order_url": held.order_url,
+        "certificate_id": held.certificate_id,
+        "information": held.information and _information_fields(held.information),
     }
 
 
@@ -145,4 +147,25 @@ def _held(fields: dict[str, Any]) -> Held:
         serial_number=str(fields["serial_number"]),
         issuer=str(fields["issuer"]),
         order_url=fields["order_url"],
+        certificate_id=fields.get("certificate_id"),
+        information=_information(fields["information"]) if fields.get("information") else None,
     )
+
+
+def _information_fields(information: ari.Information) -> dict[str, Any]:
+    fields: dict[str, Any] = {"ask_again": written(information.ask_again)}
+    if isinstance(information, ari.Window):
+        fields |= {
+            "start": information.start.isoformat(),
+            "end": information.end.isoformat(),
+            "explanation_url": information.explanation_url,
+        }
+    return fields
+
+
+def _information(fields: dict[str, Any]) -> ari.Information:
+    ask_again = instant(fields["ask_again"])
+    if "start" not in fields:
+        return ari.Silence(ask_again)
+    start, end = datetime.fromisoformat(fields["start"]), datetime.fromisoformat(fields["end"])
+    return ari.Window(start, end, ask_again, fields["explanation_url"])

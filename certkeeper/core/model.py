@@ -61,7 +61,10 @@ class CertificateRequest:
 
 @dataclass(frozen=True)
 class Chain:
-    """What the CA handed out: PEM, leaf first, links verified; and what the leaf says."""
+    """What the CA handed out: PEM, leaf first, links verified; and what the leaf says.
+
+    `certificate_id` is the leaf's name in renewal information (RFC 9773 section 4.1); None if it cannot have one.
+    """
 
     pem: str
     identifiers: tuple[str, ...]
@@ -69,6 +72,7 @@ class Chain:
     spki_sha256: str
     validity: Validity
     issuer: str
+    certificate_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
+from certkeeper.core.ari import Information
 from certkeeper.core.errors import CertkeeperError
 from certkeeper.core.model import (
     Account,
@@ -85,14 +86,28 @@ class ChainReader(Protocol):
         """What a PEM chain says. Raises ChainError unless it holds certificates only, each issued by the next."""
 
 
+class RenewalInformation(Protocol):
+    """RFC 9773, apart from the rest of ACME: it needs no account."""
+
+    def ask(self, directory: str, certificate_id: str, now: datetime) -> Information | None:
+        """The CA's answer for one certificate; None if this CA gives no renewal information. Raises nothing: an
+        answer that is none is a Silence, and the next run asks again.
+        """
+
+
 class CertificateAuthority(Protocol):
     """One ACME server (RFC 8555). Every method raises AuthorityError, which keeps what the server said."""
 
     def register(self, account: Account) -> str:
         """newAccount (section 7.3): the account's URL; of the same account for the same key, however often called."""
 
-    def new_order(self, account: Account, identifiers: Sequence[str], profile: str | None) -> Order:
-        """newOrder (section 7.4) and nothing else: what it returns can be journaled before anything can fail."""
+    def new_order(
+        self, account: Account, identifiers: Sequence[str], profile: str | None, replaces: str | None = None
+    ) -> Order:
+        """newOrder (section 7.4) and nothing else: what it returns can be journaled before anything can fail.
+
+        `replaces` names the predecessor (RFC 9773 section 5); left out where the CA gives no renewal information.
+        """
 
     def fetch_order(self, account: Account, url: str) -> Order:
         """The order as it stands now."""

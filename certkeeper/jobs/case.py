@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 from certkeeper.core.certificates import held
@@ -24,6 +24,7 @@ class Case:
     spec: CertificateSpec
     ask: Ask
     take_over: bool
+    suggested: Held | None = None
     entry: Entry = field(default_factory=Entry)
     version: str | None = None
     held: Certificate | None = None
@@ -40,7 +41,12 @@ class Case:
 
     @property
     def public(self) -> Held | None:
-        return held(self.held)
+        """The facts of what is held, with what the CA suggests for exactly this certificate."""
+        now_held = held(self.held)
+        suggested = self.suggested
+        if now_held is None or suggested is None or suggested.certificate_id != now_held.certificate_id:
+            return now_held
+        return replace(now_held, information=suggested.information)
 
     @property
     def going(self) -> bool:

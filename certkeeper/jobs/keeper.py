@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from certkeeper.core.accounts import Accounts
 from certkeeper.core.certificates import Certificates
+from certkeeper.core.decision import PERIOD
 from certkeeper.core.journal import Journal
 from certkeeper.core.ports import (
     CertificateAuthority,
@@ -17,6 +18,7 @@ from certkeeper.core.ports import (
     DnsLookup,
     KeySource,
     Records,
+    RenewalInformation,
     SideBySide,
     Zones,
 )
@@ -39,6 +41,7 @@ class Keeper:
     authorities: Mapping[str, CertificateAuthority]
     keys: KeySource
     chains: ChainReader
+    renewal_information: RenewalInformation
     challenge_records: ChallengeRecords
     zones: Zones
     lookup: DnsLookup
@@ -46,7 +49,7 @@ class Keeper:
     side_by_side: SideBySide
     holder: str
     term: timedelta
-    period: timedelta = timedelta(hours=1)
+    period: timedelta = PERIOD
     tell: Callable[[str, str], None] = _silent
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from certkeeper.core import index as indexes
-from certkeeper.core.decision import Keep, Pause, decide, renewal_time, state
+from certkeeper.core.decision import Keep, Pause, decide, due_time, state
 from certkeeper.core.index import Facts, Index
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.ports import Records
@@ -90,7 +90,7 @@ def _status(name: str, spec: CertificateSpec | None, facts: Facts, now: datetime
         serial_number=held.serial_number if held else None,
         not_before=held.validity.not_before if held else None,
         not_after=held.validity.not_after if held else None,
-        renewal_time=renewal_time(held.validity) if held else None,
+        renewal_time=due_time(held) if held else None,
         issuer=held.issuer if held else None,
         profile=held.profile if held else None,
         last_error=facts.unreadable or (failure.error if failure else None),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from certkeeper.core import index as indexes
+from certkeeper.core.ari import Information, Silence, Window
 from certkeeper.core.certificates import held
+from certkeeper.core.decision import Held
 from certkeeper.core.errors import CertkeeperError, Conflict, DocumentError, StoreError
 from certkeeper.core.index import Facts, Index
 from certkeeper.jobs.keeper import Keeper
@@ -48,6 +50,40 @@ def _facts_of(keeper: Keeper, name: str) -> Facts:
         account_url=certificate.account_url if certificate else None,
         issued=certificate.issued if certificate else (),
     )
+
+
+def informed(keeper: Keeper, index: Index, names: Iterable[str]) -> Index:
+    """The index, with renewal information asked for where it is time to (RFC 9773 section 4.3).
+
+    Never after expiry, and no more often than the CA said.
+    """
+    now = keeper.clock.now()
+    asking = [name for name in names if name in index.facts and _is_time(index.facts[name].held, now)]
+    facts = dict(index.facts)
+    answered = keeper.side_by_side([partial(_asked, keeper, facts[name], now) for name in asking])
+    return replace(index, facts={**facts, **dict(zip(asking, answered, strict=True))})
+
+
+def _asked(keeper: Keeper, facts: Facts, now: datetime) -> Facts:
+    if facts.held is None or facts.held.certificate_id is None:
+        return facts
+    answer = keeper.renewal_information.ask(facts.held.ca, facts.held.certificate_id, now)
+    if answer is None:
+        return facts
+    return replace(facts, held=replace(facts.held, information=_latest(facts.held.information, answer)))
+
+
+def _is_time(held: Held | None, now: datetime) -> bool:
+    if held is None or held.certificate_id is None or now >= held.validity.not_after:
+        return False
+    return held.information is None or now >= held.information.ask_again
+
+
+def _latest(before: Information | None, answer: Information) -> Information:
+    # A CA that falls silent has not taken its last word back.
+    if isinstance(answer, Silence) and isinstance(before, Window):
+        return replace(before, ask_again=answer.ask_again)
+    return answer
 
 
 def note(keeper: Keeper, index: Index, touched: Iterable[str]) -> Index:

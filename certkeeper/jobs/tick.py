@@ -20,9 +20,9 @@ from certkeeper.core import failures, zones
 from certkeeper.core.certificates import prove, successor
 from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, renewal_time, under_the_floor
 from certkeeper.core.errors import AuthorityError, CertkeeperError, ChainError, Conflict, OutOfTime, StoreError
-from certkeeper.core.index import Index, worth_a_look
+from certkeeper.core.index import Facts, Index, worth_a_look
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, worth_finishing
-from certkeeper.core.model import Certificate, CertificateSpec, Outcome, TxtRecord
+from certkeeper.core.model import Account, Certificate, CertificateSpec, Outcome, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
 from certkeeper.core.ports import Presented
 from certkeeper.jobs import survey
@@ -47,7 +47,7 @@ class Report:
 def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = None) -> Report:
     """Bring every name of `specs` into the state that is wanted of it. Raises nothing but programming errors."""
     ask = ask or Ask()
-    index, trouble = _refreshed(keeper)
+    index, trouble = _refreshed(keeper, specs)
     now = keeper.clock.now()
     outcomes, todo = {}, []
     for spec in specs:
@@ -58,31 +58,35 @@ def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = Non
             decision = decide(spec, facts.held, facts.failure, now, ask)
             outcomes[spec.name] = still(spec, facts.held, facts.failure, decision)
 
-    outcomes |= _worked(keeper, todo, ask)
+    outcomes |= _worked(keeper, todo, ask, index)
 
     if trouble is None:
         survey.note(keeper, index, [spec.name for spec in todo])
     return Report(tuple(outcomes[spec.name] for spec in specs), keeper.clock.now(), trouble)
 
 
-def _refreshed(keeper: Keeper) -> tuple[Index, StoreError | None]:
+def _refreshed(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Index, StoreError | None]:
     # The index is a cache: without it every name is looked at itself, and fails or not on its own.
     try:
-        return survey.refreshed(keeper), None
+        return survey.informed(keeper, survey.refreshed(keeper), [spec.name for spec in specs]), None
     except StoreError as error:
         return Index(), error
 
 
-def _worked(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask) -> dict[str, Outcome]:
+def _worked(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask, index: Index) -> dict[str, Outcome]:
     run = Run(keeper)
     outcomes: dict[str, Outcome] = {}
-    todo = [Case(spec, ask, take_over=ask.by_name) for spec in specs]
+    todo = [Case(spec, ask, ask.by_name, index.facts.get(spec.name, Facts()).held) for spec in specs]
     while todo:
         cases, later = _first_of_each_set(todo)
         _passed(run, cases)
         outcomes |= {case.spec.name: case.outcome for case in cases if case.outcome is not None}
         # Somebody else was at work on these: look again, politely, and force nothing that they have just done.
-        busy = [Case(case.spec, replace(case.ask, force=False), take_over=False) for case in cases if case.busy]
+        busy = [
+            Case(case.spec, replace(case.ask, force=False), take_over=False, suggested=case.suggested)
+            for case in cases
+            if case.busy
+        ]
         if busy and not later:
             try:
                 keeper.clock.wait(BUSY_WAIT)
@@ -186,7 +190,7 @@ def _placed(run: Run, case: Case, decision: Renew) -> Order:
         request = before.request
     else:
         request = keeper.keys.new_request(spec)
-    order = keeper.authorities[spec.ca].new_order(account, spec.identifiers, spec.profile)
+    order = _ordered(run, case, account)
     pending = PendingOrder(
         request=request,
         identifiers=spec.identifiers,
@@ -199,6 +203,28 @@ def _placed(run: Run, case: Case, decision: Renew) -> Order:
     )
     _write(run, case, replace(case.entry, pending=pending))
     return order
+
+
+def _ordered(run: Run, case: Case, account: Account) -> Order:
+    authority, spec = run.keeper.authorities[case.spec.ca], case.spec
+    replaces = _predecessor(case, account)
+    if replaces is not None:
+        try:
+            return authority.new_order(account, spec.identifiers, spec.profile, replaces)
+        except AuthorityError as error:
+            # RFC 9773 section 5: replaced already, or by an order that nobody here remembers. The CA counts the
+            # certificate against its limits then, but hands out the same order again if there is one.
+            if error.kind not in ("alreadyReplaced", "malformed", "unauthorized") and error.status not in (404, 409):
+                raise
+    return authority.new_order(account, spec.identifiers, spec.profile)
+
+
+def _predecessor(case: Case, account: Account) -> str | None:
+    before = case.held
+    if before is None or before.ca != account.ca or before.account_url != account.url:
+        return None
+    shared = set(before.chain.identifiers) & set(case.spec.identifiers)
+    return before.chain.certificate_id if shared else None
 
 
 def _differs(certificate: Certificate, spec: CertificateSpec) -> bool:

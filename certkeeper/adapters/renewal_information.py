@@ -1,0 +1,51 @@
+"""RenewalInformation over plain HTTPS (RFC 9773): no account, no signature, no ACME import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from threading import Lock
+
+import requests
+
+from certkeeper import __version__
+from certkeeper.core.ari import Information, Silence, pause, read
+
+TIMEOUT = (5, 15)
+LARGEST = 64 * 1024
+
+
+class HttpRenewalInformation:
+    """`bundles` are the PEM roots to trust, by directory URL, where they are not the usual ones."""
+
+    def __init__(self, bundles: Mapping[str, str]) -> None:
+        self._bundles = bundles
+        self._lock = Lock()
+        self._urls: dict[str, str | None] = {}
+
+    def ask(self, directory: str, certificate_id: str, now: datetime) -> Information | None:
+        try:
+            url = self._url(directory)
+            if url is None:
+                return None
+            response = self._get(directory, f"{url.rstrip('/')}/{certificate_id}")
+        except (requests.RequestException, ValueError, OSError):
+            return Silence(now + pause(None))
+        retry_after = response.headers.get("Retry-After", "")
+        seconds = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else None
+        if response.status_code != 200 or len(response.content) > LARGEST:
+            return Silence(now + pause(seconds))
+        return read(response.content, seconds, now)
+
+    def _url(self, directory: str) -> str | None:
+        with self._lock:
+            if directory not in self._urls:
+                said = self._get(directory, directory).json()
+                url = said.get("renewalInfo") if isinstance(said, dict) else None
+                self._urls[directory] = url if isinstance(url, str) else None
+            return self._urls[directory]
+
+    def _get(self, directory: str, url: str) -> requests.Response:
+        headers = {"User-Agent": f"certkeeper/{__version__}"}
+        verify = self._bundles.get(directory, True)
+        return requests.get(url, headers=headers, timeout=TIMEOUT, verify=verify, allow_redirects=False)
