@@ -101,6 +101,9 @@ def _renew(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     command.add_argument("--here", action="store_true", help="run here, even where a function is deployed")
     command.add_argument("--force", action="store_true", help="renew although nothing is due; spends the CA's budget")
     command.add_argument(
+        "--spend-reserve", action="store_true", help="spend the last certificate that the CA allows this week"
+    )
+    command.add_argument(
         "--deadline", type=_seconds, default=300.0, metavar="SECONDS", help="stop in order after that long (300)"
     )
     command.add_argument("--verbose", action="store_true", help="tell progress though stderr is not a terminal")

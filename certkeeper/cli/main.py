@@ -103,7 +103,7 @@ def _plan(said: Namespace) -> int:
 def _renew(said: Namespace) -> int:
     settings = _settings(said)
     specs = _chosen(settings, said.names)
-    ask = Ask(by_name=bool(said.names), force=said.force)
+    ask = Ask(by_name=bool(said.names), force=said.force, spend_reserve=said.spend_reserve)
     deadline = timedelta(seconds=said.deadline)
     with (
         wiring.wired(settings, deadline, _progress(said.verbose)) as wired,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from certkeeper.core.budget import Budget
 from certkeeper.core.document import written
 from certkeeper.core.model import Outcome
 from certkeeper.jobs.status import Planned, Status, Survey
@@ -67,6 +68,7 @@ def planned_json(planned: Sequence[Planned], as_of: datetime) -> dict[str, Any]:
                 "reason": one.reason,
                 "until": instant(one.until),
                 "last_error": one.last_error,
+                "budget": budget_fields(one.budget),
             }
             for one in planned
         ],
@@ -74,8 +76,20 @@ def planned_json(planned: Sequence[Planned], as_of: datetime) -> dict[str, Any]:
 
 
 def planned_text(planned: Sequence[Planned], colour: bool) -> str:
-    rows = [(one.name, one.action, minute(one.until), one.reason) for one in planned]
-    return table(("NAME", "ACTION", "UNTIL", "REASON"), rows, colour)
+    rows = [(one.name, one.action, minute(one.until), budget_text(one.budget), one.reason) for one in planned]
+    return table(("NAME", "ACTION", "UNTIL", "BUDGET", "REASON"), rows, colour)
+
+
+def budget_text(budget: Budget | None) -> str:
+    """What is left of the exact-set limit; "-" where no limit is known."""
+    return f"{budget.whole} of {budget.count}" if budget else "-"
+
+
+def budget_fields(budget: Budget | None) -> dict[str, Any] | None:
+    if budget is None:
+        return None
+    exact = {"left": budget.whole, "of": budget.count, "possible_from": instant(budget.possible_from)}
+    return {"exact_set": exact}
 
 
 def status_json(survey: Survey) -> dict[str, Any]:
@@ -97,6 +111,7 @@ def _status_fields(one: Status) -> dict[str, Any]:
         "hint": one.hint,
         "failures": one.failures,
         "next_attempt": instant(one.next_attempt),
+        "budget": budget_fields(one.budget),
     }
     if one.served is not None:
         fields["served"] = [
@@ -108,10 +123,17 @@ def _status_fields(one: Status) -> dict[str, Any]:
 
 def status_text(survey: Survey, now: datetime, colour: bool) -> str:
     rows = [
-        (one.name, minute(one.not_after), left(one.not_after, now), minute(one.renewal_time), one.state)
+        (
+            one.name,
+            minute(one.not_after),
+            left(one.not_after, now),
+            minute(one.renewal_time),
+            budget_text(one.budget),
+            one.state,
+        )
         for one in survey.statuses
     ]
-    lines = [table(("NAME", "EXPIRES", "LEFT", "RENEWAL", "STATE"), rows, colour).rstrip("\n")]
+    lines = [table(("NAME", "EXPIRES", "LEFT", "RENEWAL", "BUDGET", "STATE"), rows, colour).rstrip("\n")]
     for one in survey.statuses:
         if one.last_error:
             tries = f" ({one.failures} in a row, next attempt {minute(one.next_attempt)})" if one.failures else ""

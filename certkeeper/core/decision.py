@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Union
 
-from certkeeper.core import ari
+from certkeeper.core import ari, budget
 from certkeeper.core.failures import Failure
 from certkeeper.core.model import CertificateSpec, Validity
 
@@ -47,10 +48,12 @@ class Renew:
 
 @dataclass(frozen=True)
 class Pause:
-    """Due for `reason`, but an earlier failure asks to wait until `until`."""
+    """Due for `reason`, but to wait until `until`: because of an earlier failure, or because of `why`."""
 
     reason: str
     until: datetime
+    why: str | None = None
+    hint: str | None = None
 
 
 Decision = Union[Keep, Renew, Pause]
@@ -58,10 +61,13 @@ Decision = Union[Keep, Renew, Pause]
 
 @dataclass(frozen=True)
 class Ask:
-    """How a person or the schedule asks: `by_name` ignores our own pause, `force` renews what is not due."""
+    """How a person or the schedule asks: `by_name` ignores our own pause, `force` renews what is not due,
+    `spend_reserve` spends the last token of the CA's limit.
+    """
 
     by_name: bool = False
     force: bool = False
+    spend_reserve: bool = False
 
 
 def renewal_time(validity: Validity) -> datetime:
@@ -82,9 +88,17 @@ def due_time(held: Held) -> datetime:
 
 
 def decide(
-    spec: CertificateSpec, held: Held | None, failure: Failure | None, now: datetime, ask: Ask | None = None
+    spec: CertificateSpec,
+    held: Held | None,
+    failure: Failure | None,
+    now: datetime,
+    ask: Ask | None = None,
+    issued: Iterable[datetime] = (),
 ) -> Decision:
-    """Compare what is wanted with what is held, and with what failed lately."""
+    """Compare what is wanted with what is held, with what failed lately, and with the CA's budget.
+
+    `issued` are the instants of the last week's certificates for exactly these identifiers, under whatever name.
+    """
     ask = ask or Ask()
     reason = why_due(spec, held, now)
     if reason is not None and held is not None and not ask.force and rehearsal_over_real(spec, held, now):
@@ -98,7 +112,39 @@ def decide(
         until = (failure.not_before or now) if ask.by_name or ask.force else failure.next_attempt
         if now < until:
             return Pause(reason, until)
-    return Renew(reason)
+    return _unaffordable(spec, held, now, ask, reason, issued) or Renew(reason)
+
+
+def _unaffordable(
+    spec: CertificateSpec, held: Held | None, now: datetime, ask: Ask, reason: str, issued: Iterable[datetime]
+) -> Pause | None:
+    limit = budget.limits_of(spec.ca).exact_set
+    if limit is None or exempt(held, now) or is_emergency(held, now):
+        return None  # the CA's word wins: if it refuses, its Retry-After is kept
+    left = budget.exact_set(issued, now, limit)
+    if left.allows(reserve=ask.spend_reserve):
+        return None
+    why = f"only {left.whole} of the CA's {limit.count} certificates a week for exactly these names is left"
+    return Pause(reason, left.possible_from, why, f"if it cannot wait: certkeeper renew {spec.name} --spend-reserve")
+
+
+def exempt(held: Held | None, now: datetime) -> bool:
+    """Whether an order now, naming its predecessor, is free of the CA's limits: inside the suggested window."""
+    window = held.information if held else None
+    return isinstance(window, ari.Window) and window.start <= now < window.end
+
+
+def is_emergency(held: Held | None, now: datetime) -> bool:
+    """Whether servers are, or are about to be, without a good certificate: overdue, expired, or revoked by the CA."""
+    if held is None or overdue(held, now):
+        return True
+    return isinstance(held.information, ari.Window) and ari.is_urgent(held.information, now)
+
+
+def overdue(held: Held, now: datetime) -> bool:
+    """Whether less than half of the time between renewal time and expiry is left."""
+    due = due_time(held)
+    return now >= due + (held.validity.not_after - due) / 2
 
 
 def why_due(spec: CertificateSpec, held: Held | None, now: datetime) -> str | None:
@@ -156,8 +202,7 @@ def state(spec: CertificateSpec | None, held: Held | None, failure: Failure | No
         return "expired"
     if spec is None:
         return "retired"
-    due = due_time(held)
-    if now >= due + (held.validity.not_after - due) / 2:
+    if overdue(held, now):
         return "overdue"
     if failure is not None:
         return "failing"

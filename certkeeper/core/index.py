@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -49,11 +49,26 @@ class Index:
     facts: Mapping[str, Facts] = field(default_factory=dict)
 
 
-def worth_a_look(spec: CertificateSpec, facts: Facts | None, now: datetime, ask: Ask) -> bool:
+Issued = Mapping[frozenset[str], tuple[datetime, ...]]
+"""When certificates of the last week were issued, by identifier set, under whatever name."""
+
+
+def issued_by_set(index: Index) -> Issued:
+    """What the budget is computed from."""
+    issued: dict[frozenset[str], set[datetime]] = {}
+    for facts in index.facts.values():
+        if facts.held is not None:
+            issued.setdefault(frozenset(facts.held.identifiers), set()).update(facts.issued)
+    return {identifiers: tuple(sorted(instants)) for identifiers, instants in issued.items()}
+
+
+def worth_a_look(
+    spec: CertificateSpec, facts: Facts | None, now: datetime, ask: Ask, issued: Iterable[datetime] = ()
+) -> bool:
     """Whether a tick has anything to do for a name; if in doubt, yes."""
     if facts is None or facts.open or facts.unreadable is not None:
         return True
-    return isinstance(decide(spec, facts.held, facts.failure, now, ask), Renew)
+    return isinstance(decide(spec, facts.held, facts.failure, now, ask, issued), Renew)
 
 
 def read(records: Records) -> tuple[Index, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from threading import Lock
 
 from certkeeper.core.certificates import held
@@ -23,8 +24,9 @@ class Case:
 
     spec: CertificateSpec
     ask: Ask
-    take_over: bool
+    take_over: bool = False
     suggested: Held | None = None
+    issued: tuple[datetime, ...] = ()
     entry: Entry = field(default_factory=Entry)
     version: str | None = None
     held: Certificate | None = None
@@ -93,6 +95,9 @@ def _place(error: BaseException) -> str:
 
 def still(spec: CertificateSpec, now_held: Held | None, failure: Failure | None, decision: Decision) -> Outcome:
     """The outcome for a name for which there is nothing to do now."""
+    if isinstance(decision, Pause) and decision.why is not None:
+        refused = told(spec, now_held, "waiting", decision.reason)
+        return replace(refused, error=decision.why, hint=decision.hint, next_attempt=decision.until)
     if isinstance(decision, Pause) and failure is not None:
         return told(spec, now_held, "waiting", decision.reason, failure)
     return told(spec, now_held, "kept", "not due yet", until=decision)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from certkeeper.core import index as indexes
+from certkeeper.core.budget import Budget, exact_set, limits_of
 from certkeeper.core.decision import Keep, Pause, decide, due_time, state
-from certkeeper.core.index import Facts, Index
+from certkeeper.core.index import Facts, Index, Issued, issued_by_set
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.ports import Records
 from certkeeper.jobs import survey
@@ -44,6 +45,7 @@ class Status:
     hint: str | None = None
     failures: int = 0
     next_attempt: datetime | None = None
+    budget: Budget | None = None
     served: tuple[Served, ...] | None = None
 
     @property
@@ -68,6 +70,7 @@ class Planned:
     reason: str
     until: datetime | None = None
     last_error: str | None = None
+    budget: Budget | None = None
 
 
 def status(records: Records, specs: Sequence[CertificateSpec], now: datetime, names: Iterable[str] = ()) -> Survey:
@@ -75,11 +78,12 @@ def status(records: Records, specs: Sequence[CertificateSpec], now: datetime, na
     index, _ = indexes.read(records)
     wanted = {spec.name: spec for spec in specs}
     chosen = list(names) or [*wanted, *sorted(set(index.facts) - set(wanted))]
-    statuses = (_status(name, wanted.get(name), index.facts.get(name, Facts()), now) for name in chosen)
+    spent = issued_by_set(index)
+    statuses = (_status(name, wanted.get(name), index.facts.get(name, Facts()), spent, now) for name in chosen)
     return Survey(tuple(one for one in statuses if one is not None), index.as_of)
 
 
-def _status(name: str, spec: CertificateSpec | None, facts: Facts, now: datetime) -> Status | None:
+def _status(name: str, spec: CertificateSpec | None, facts: Facts, spent: Issued, now: datetime) -> Status | None:
     held, failure = facts.held, facts.failure
     if spec is None and held is None:
         return None  # a journal that was closed without a certificate, of a name that has left the settings
@@ -97,23 +101,32 @@ def _status(name: str, spec: CertificateSpec | None, facts: Facts, now: datetime
         hint=failure.hint if failure else None,
         failures=failure.count if failure else 0,
         next_attempt=failure.next_attempt if failure else None,
+        budget=_budget(spec, spent, now) if spec else None,
     )
+
+
+def _budget(spec: CertificateSpec, spent: Issued, now: datetime) -> Budget | None:
+    limit = limits_of(spec.ca).exact_set
+    return exact_set(spent.get(frozenset(spec.identifiers), ()), now, limit) if limit else None
 
 
 def plan(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Planned, ...]:
     """What a tick would do with these names now, read afresh from the store. Raises StoreError; changes nothing."""
     index: Index = survey.refreshed(keeper)
     now = keeper.clock.now()
-    return tuple(_planned(spec, index.facts.get(spec.name, Facts()), now) for spec in specs)
+    spent = issued_by_set(index)
+    return tuple(_planned(spec, index.facts.get(spec.name, Facts()), spent, now) for spec in specs)
 
 
-def _planned(spec: CertificateSpec, facts: Facts, now: datetime) -> Planned:
+def _planned(spec: CertificateSpec, facts: Facts, spent: Issued, now: datetime) -> Planned:
+    budget, issued = _budget(spec, spent, now), spent.get(frozenset(spec.identifiers), ())
     if facts.unreadable is not None:
         return Planned(spec.name, "look", f"it would fail: {facts.unreadable}", last_error=facts.unreadable)
     last_error = facts.failure.error if facts.failure else None
-    decision = decide(spec, facts.held, facts.failure, now)
+    decision = decide(spec, facts.held, facts.failure, now, issued=issued)
     if isinstance(decision, Keep):
-        return Planned(spec.name, "keep", "not due yet", decision.until, last_error)
+        return Planned(spec.name, "keep", "not due yet", decision.until, last_error, budget)
     if isinstance(decision, Pause):
-        return Planned(spec.name, "wait", decision.reason, decision.until, last_error)
-    return Planned(spec.name, "resume" if facts.open else "renew", decision.reason, None, last_error)
+        reason = f"{decision.reason}; {decision.why}" if decision.why else decision.reason
+        return Planned(spec.name, "wait", reason, decision.until, last_error, budget)
+    return Planned(spec.name, "resume" if facts.open else "renew", decision.reason, None, last_error, budget)

@@ -20,7 +20,7 @@ from certkeeper.core import failures, zones
 from certkeeper.core.certificates import prove, successor
 from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, renewal_time, under_the_floor
 from certkeeper.core.errors import AuthorityError, CertkeeperError, ChainError, Conflict, OutOfTime, StoreError
-from certkeeper.core.index import Facts, Index, worth_a_look
+from certkeeper.core.index import Facts, Index, issued_by_set, worth_a_look
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, worth_finishing
 from certkeeper.core.model import Account, Certificate, CertificateSpec, Outcome, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
@@ -50,12 +50,14 @@ def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = Non
     index, trouble = _refreshed(keeper, specs)
     now = keeper.clock.now()
     outcomes, todo = {}, []
+    spent = issued_by_set(index)
     for spec in specs:
         facts = index.facts.get(spec.name)
-        if facts is None or worth_a_look(spec, facts, now, ask):
+        issued = spent.get(frozenset(spec.identifiers), ())
+        if facts is None or worth_a_look(spec, facts, now, ask, issued):
             todo.append(spec)
         else:
-            decision = decide(spec, facts.held, facts.failure, now, ask)
+            decision = decide(spec, facts.held, facts.failure, now, ask, issued)
             outcomes[spec.name] = still(spec, facts.held, facts.failure, decision)
 
     outcomes |= _worked(keeper, todo, ask, index)
@@ -74,16 +76,25 @@ def _refreshed(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Index,
 
 
 def _worked(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask, index: Index) -> dict[str, Outcome]:
-    run = Run(keeper)
+    run, spent = Run(keeper), issued_by_set(index)
     outcomes: dict[str, Outcome] = {}
-    todo = [Case(spec, ask, ask.by_name, index.facts.get(spec.name, Facts()).held) for spec in specs]
+    todo = [
+        Case(
+            spec,
+            ask,
+            take_over=ask.by_name,
+            suggested=index.facts.get(spec.name, Facts()).held,
+            issued=spent.get(frozenset(spec.identifiers), ()),
+        )
+        for spec in specs
+    ]
     while todo:
         cases, later = _first_of_each_set(todo)
         _passed(run, cases)
         outcomes |= {case.spec.name: case.outcome for case in cases if case.outcome is not None}
         # Somebody else was at work on these: look again, politely, and force nothing that they have just done.
         busy = [
-            Case(case.spec, replace(case.ask, force=False), take_over=False, suggested=case.suggested)
+            Case(case.spec, replace(case.ask, force=False), suggested=case.suggested, issued=case.issued)
             for case in cases
             if case.busy
         ]
@@ -133,7 +144,8 @@ def _open(run: Run, case: Case) -> None:
     case.held, case.held_version = keeper.certificates.read(spec.name)
     case.entry = settled(read.entry, case.held.order_url if case.held else None)
     elsewhere = case.entry.claim is not None and read.held_by_another(keeper.holder)
-    decision = decide(spec, case.public, case.entry.failure, keeper.clock.now(), case.ask)
+    issued = {*case.issued, *(case.held.issued if case.held else ())}
+    decision = decide(spec, case.public, case.entry.failure, keeper.clock.now(), case.ask, issued)
     if not isinstance(decision, Renew):
         case.outcome = still(spec, case.public, case.entry.failure, decision)
         if elsewhere or _tidy(case.entry, read.entry, decision):
