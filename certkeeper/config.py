@@ -24,9 +24,10 @@ DIRECTORIES = {
 # Let's Encrypt's profiles: most identifiers in one certificate. What is not listed takes 100.
 MOST_IDENTIFIERS = {"tlsserver": 25, "shortlived": 25}
 LONGEST_PROPAGATION = 600
+LONGEST_PREFIX = 400  # a secret's name has 512 letters at most, and ends in a certificate's name
 
-TOP = ("store", "bucket_owner", "sealing", "kms_key", "deployment", "include", "ca", "alerts", "dns", "defaults",
-       "certificates")  # fmt: skip
+TOP = ("store", "bucket_owner", "certificates_in", "sealing", "kms_key", "deployment", "include", "ca", "alerts",
+       "dns", "defaults", "certificates")  # fmt: skip
 CA = ("directory", "contact", "ca_bundle", "profile", "eab_kid", "eab_hmac_key")
 CERTIFICATE = ("identifiers", "key_type", "ca", "profile", "hosted_zone_id", "readers", "reuse_private_key")
 DEFAULTS = tuple(key for key in CERTIFICATE if key != "identifiers")
@@ -35,6 +36,7 @@ DNS = ("nameservers", "propagation_timeout")
 
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _STORE = re.compile(rf"s3://({_BUCKET})(?:/([A-Za-z0-9!_.*'()/-]*[A-Za-z0-9!_.*'()-]))?/?")
+_SECRETS = re.compile(r"secretsmanager:([\w+=.@-]+(?:/[\w+=.@-]+)*)", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:(?:role|user)/[\w+=,.@/-]+|arn:aws[a-z-]*:iam::\d{12}:root")
 _ZONE = re.compile(r"(?:/hostedzone/)?(Z[A-Z0-9]{1,31})")
@@ -64,7 +66,7 @@ class Faults(SettingsError):  # noqa: N818 - several
 
 @dataclass(frozen=True)
 class CaSettings:
-    """One CA; `ca_bundle` is a path to PEM roots for the TLS of its directory."""
+    """One CA; `ca_bundle` is a path to PEM roots for the TLS of its directory, or the PEM itself."""
 
     directory: str
     contact: str | None = None
@@ -76,7 +78,7 @@ class CaSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All of `certkeeper.toml`."""
+    """All of `certkeeper.toml`. `secrets_prefix` is set if certificates are kept in Secrets Manager."""
 
     file: str
     bucket: str
@@ -90,6 +92,7 @@ class Settings:
     nameservers: tuple[str, ...]
     propagation_timeout: float
     specs: tuple[CertificateSpec, ...]
+    secrets_prefix: str | None = None
 
     @property
     def store(self) -> str:
@@ -105,15 +108,27 @@ def read(path: Path) -> Settings:
     """The settings in a file and the files it includes. Raises SettingsError (Faults)."""
     text = _text(path)
     included: dict[str, str] = {}
+    for pattern in _patterns(text, str(path)):
+        found = sorted(path.parent.glob(pattern))
+        if not found:
+            what = f"no file matches {pattern!r} in {path.parent.resolve()}"
+            raise Faults([Fault(str(path), "include", what, "correct the pattern or remove it")])
+        included |= {str(one): _text(one) for one in found}
+    return parse(text, str(path), included)
+
+
+def _patterns(text: str, file: str) -> list[str]:
     try:
         patterns = tomllib.loads(text).get("include", [])
     except tomllib.TOMLDecodeError:
-        patterns = []
-    if isinstance(patterns, list):
-        for pattern in patterns:
-            if isinstance(pattern, str) and not Path(pattern).is_absolute():
-                included |= {str(one): _text(one) for one in sorted(path.parent.glob(pattern))}
-    return parse(text, str(path), included)
+        return []  # parse() says it better
+    hint = 'a list of patterns that count from this file: include = ["customers/*.toml"]'
+    if not isinstance(patterns, list):
+        raise Faults([Fault(file, "include", f"{patterns!r} is not a list", hint)])
+    for pattern in patterns:
+        if not isinstance(pattern, str) or not pattern or Path(pattern).is_absolute():
+            raise Faults([Fault(file, "include", f"{pattern!r} is not a pattern", hint)])
+    return patterns
 
 
 def parse(text: str, file: str, included: Mapping[str, str] | None = None) -> Settings:
@@ -149,6 +164,9 @@ def identifier(text: str) -> str:
     if text.startswith("*."):
         name = "*." + name
     return name
+
+
+ELSEWHERE = 'to keep them in Secrets Manager write certificates_in = "secretsmanager:PREFIX"'
 
 
 class _Reader:
@@ -187,6 +205,7 @@ class _Reader:
             nameservers=self._nameservers(dns),
             propagation_timeout=self._seconds(dns),
             specs=specs,
+            secrets_prefix=self._secrets_prefix(said),
         )
         if self.faults:
             raise Faults(self.faults)
@@ -196,7 +215,10 @@ class _Reader:
         try:
             return tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
-            self.fault("", f"not TOML: {error}", "every value that is not a number, true or false stands in quotes")
+            hint = "every value that is not a number, true or false stands in quotes"
+            if re.search(r"^\s*certificates\s*=", text, re.MULTILINE):
+                hint = f"certificates can only be a table; {ELSEWHERE}"
+            self.fault("", f"not TOML: {error}", hint)
             return {}
 
     def _known(self, said: Mapping[str, Any], keys: tuple[str, ...], place: str) -> None:
@@ -237,6 +259,20 @@ class _Reader:
             self.fault("store", error.message, error.hint)
             return "", ""
 
+    def _secrets_prefix(self, said: Mapping[str, Any]) -> str | None:
+        value = said.get("certificates_in")
+        if value is None:
+            return None
+        place = _SECRETS.fullmatch(value) if isinstance(value, str) else None
+        if place is None or len(place[1]) > LONGEST_PREFIX:
+            self.fault(
+                "certificates_in",
+                f"{value!r} is not a place for certificates",
+                'write it as "secretsmanager:PREFIX", like "secretsmanager:prod"; leave it out to keep them in the store',
+            )
+            return None
+        return place[1]
+
     def _sealing(self, said: Mapping[str, Any]) -> tuple[str, str | None]:
         sealing, kms_key = said.get("sealing"), self._text(said, "kms_key", "")
         if sealing not in ("kms", "store"):
@@ -258,11 +294,15 @@ class _Reader:
         if (kid is None) != (hmac_key is None):
             self.fault("ca.eab_kid", "eab_kid and eab_hmac_key go together")
         bundle = self._text(table, "ca_bundle", "ca.")
-        if bundle is not None:
+        if bundle is not None and not bundle.lstrip().startswith("-----BEGIN CERTIFICATE-----"):
             path = Path(self.file).parent / bundle
             bundle = str(path)
             if not path.is_file():
-                self.fault("ca.ca_bundle", f"there is no file {path}", "relative paths count from the settings file")
+                self.fault(
+                    "ca.ca_bundle",
+                    f"there is no file {path}",
+                    "relative paths count from the settings file; the PEM itself may stand there too",
+                )
         return CaSettings(
             directory=self._directory(table, "directory", "ca.") or DIRECTORIES["letsencrypt"],
             contact=self._text(table, "contact", "ca.", _MAIL, "an e-mail address"),
@@ -334,8 +374,8 @@ class _Reader:
         if not isinstance(table, dict):
             self.fault(
                 "certificates",
-                f"{table!r} is not a table" if not isinstance(table, str) else "this version keeps them in the store",
-                'name each certificate: [certificates."example.com"]; remove certificates = ...',
+                f"{table!r} is not a table",
+                ELSEWHERE if isinstance(table, str) else 'name each certificate: [certificates."example.com"]',
             )
             return {}
         return table

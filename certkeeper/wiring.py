@@ -5,10 +5,13 @@ that `status` starts without the ACME stack.
 from __future__ import annotations
 
 import secrets
+import tempfile
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,7 @@ from certkeeper.jobs.status import Served, Survey
 if TYPE_CHECKING:
     from certkeeper.adapters.aws_clients import Aws
     from certkeeper.adapters.system_clock import SystemClock
+    from certkeeper.adapters.threads import Threads
 
 SETTINGS_PATH = "settings.toml"
 SIDE_BY_SIDE = 8
@@ -43,15 +47,25 @@ def wired(
     from certkeeper.adapters.system_clock import SystemClock
     from certkeeper.adapters.threads import Threads
 
-    aws = _aws()
     clock = SystemClock(deadline)
-    threads = Threads(SIDE_BY_SIDE)
+    with closing(Threads(SIDE_BY_SIDE)) as threads, _bundle_on_disk(settings) as on_disk:
+        yield Wired(_keeper(on_disk, clock, threads, deadline, tell), clock.stop)
+
+
+def _keeper(
+    settings: config.Settings,
+    clock: SystemClock,
+    threads: Threads,
+    deadline: timedelta,
+    tell: Callable[[str, str], None],
+) -> Keeper:
+    aws = _aws()
     records = s3_records(settings, aws)
     sealer = deferred(lambda: _sealer(settings, aws))
     lookup = deferred(lambda: _lookup(settings))
-    keeper = Keeper(
+    return Keeper(
         records=records,
-        certificate_records=records,
+        certificate_records=deferred(lambda: _secrets(settings, aws)) if settings.secrets_prefix else records,
         authorities=Authorities(settings, sealer),
         keys=deferred(lambda: _keys(sealer)),
         chains=deferred(_chains),
@@ -65,10 +79,18 @@ def wired(
         term=deadline + AFTER_DEADLINE,
         tell=tell,
     )
-    try:
-        yield Wired(keeper, clock.stop)
-    finally:
-        threads.close()
+
+
+@contextmanager
+def _bundle_on_disk(settings: config.Settings) -> Iterator[config.Settings]:
+    """The settings, with roots that stand in them as PEM put into a file, which is what TLS libraries want."""
+    if settings.ca.ca_bundle is None or not settings.ca.ca_bundle.lstrip().startswith("-----BEGIN"):
+        yield settings
+        return
+    with tempfile.TemporaryDirectory(prefix="certkeeper-") as folder:
+        path = Path(folder, "ca-bundle.pem")
+        path.write_text(settings.ca.ca_bundle)
+        yield replace(settings, ca=replace(settings.ca, ca_bundle=str(path)))
 
 
 def s3_records(settings: config.Settings, aws: Aws | None = None) -> Records:
@@ -82,7 +104,11 @@ def stored_settings(store: str, bucket_owner: str | None = None) -> config.Setti
     stored = _records_at(bucket, prefix, bucket_owner, _aws()).read(SETTINGS_PATH)
     if stored is None:
         raise SettingsError(f"there are no settings in {store}", "check the bucket and the prefix")
-    return config.parse(stored.data.decode("utf-8", "replace"), f"{store}/{SETTINGS_PATH}")
+    text, file = stored.data.decode("utf-8", "replace"), f"{store}/{SETTINGS_PATH}"
+    settings = config.parse(text, file)
+    if "include" in tomllib.loads(text):
+        raise SettingsError(f"{file} includes other files, which are not in the store", "put everything into one file")
+    return settings
 
 
 def probed(survey: Survey, address: str) -> Survey:
@@ -170,6 +196,23 @@ def _records_at(bucket: str, prefix: str, owner: str | None, aws: Aws) -> Record
     from certkeeper.adapters.s3_records import S3Records
 
     return S3Records(aws.client("s3"), bucket, prefix, owner or aws.account())
+
+
+def _secrets(settings: config.Settings, aws: Aws) -> Records:
+    """In the account and the region of the bucket: elsewhere every certificate would look as if it were not there."""
+    from certkeeper.adapters.secretsmanager_records import SecretsManagerRecords
+
+    account = aws.account()
+    owner = settings.bucket_owner or account
+    if account != owner:
+        raise SettingsError(
+            f"these credentials are of account {account}, and certificates are kept in account {owner}'s secrets",
+            f"use credentials of account {owner}",
+        )
+    # The account's default key opens a secret to that account only.
+    foreign = any(f"::{account}:" not in reader for spec in settings.specs for reader in spec.readers)
+    client = aws.client("secretsmanager", aws.region_of(settings.bucket, owner))
+    return SecretsManagerRecords(client, settings.secrets_prefix or "", settings.kms_key if foreign else None)
 
 
 def _sealer(settings: config.Settings, aws: Aws) -> Sealer:

@@ -14,9 +14,9 @@ from typing import Any
 
 from certkeeper import wiring
 from certkeeper.core.decision import Ask
-from certkeeper.core.errors import CertkeeperError
+from certkeeper.core.errors import CertkeeperError, SettingsError
 from certkeeper.core.report import outcomes_json
-from certkeeper.jobs.tick import tick
+from certkeeper.jobs.tick import Report, tick
 
 
 class TickError(Exception):
@@ -25,22 +25,35 @@ class TickError(Exception):
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """What Lambda calls."""
+    deadline = timedelta(milliseconds=context.get_remaining_time_in_millis())
     try:
-        settings = wiring.stored_settings(os.environ["CERTKEEPER_STORE"])
+        report = _ticked(event, deadline)
     except CertkeeperError as error:
         # "from None": what is behind a StoreError may quote a request.
-        raise TickError(f"{error.message}; {error.hint}") from None
-    names = event.get("names") or []
-    specs = tuple(spec for spec in settings.specs if not names or spec.name in names)
-    deadline = timedelta(milliseconds=context.get_remaining_time_in_millis())
-    with wiring.wired(settings, deadline, lambda name, doing: log({"name": name, "doing": doing})) as wired:
-        report = tick(wired.keeper, specs, Ask(by_name=bool(names), force=bool(event.get("force"))))
+        raise TickError(f"{error.message}; {error.hint}" if error.hint else error.message) from None
     answer = outcomes_json(report.outcomes)
     for outcome in answer["outcomes"]:
         log(outcome)
     if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
         raise TickError(f"{report.trouble.message}; {report.trouble.hint}")
     return answer
+
+
+def _ticked(event: dict[str, Any], deadline: timedelta) -> Report:
+    store = os.environ.get("CERTKEEPER_STORE")
+    if not store:
+        raise SettingsError("the function does not know its store", "set CERTKEEPER_STORE to s3://bucket/prefix")
+    settings = wiring.stored_settings(store)
+    names = event.get("names") or []
+    unknown = sorted(set(names) - {spec.name for spec in settings.specs})
+    if unknown:
+        raise SettingsError(
+            f"the stored settings name no certificate called {', '.join(unknown)}",
+            "put the settings that do into the store",
+        )
+    specs = tuple(spec for spec in settings.specs if not names or spec.name in names)
+    with wiring.wired(settings, deadline, lambda name, doing: log({"name": name, "doing": doing})) as wired:
+        return tick(wired.keeper, specs, Ask(by_name=bool(names), force=bool(event.get("force"))))
 
 
 def log(fields: dict[str, Any]) -> None:

@@ -12,12 +12,12 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from certkeeper.core.ari import Information
-from certkeeper.core.errors import AuthorityError, ChainError, Conflict, DnsError, OutOfTime, SealingError
+from certkeeper.core.errors import AuthorityError, ChainError, Conflict, DnsError, OutOfTime, SealingError, StoreError
 from certkeeper.core.model import (
     Account,
     CertificateRequest,
@@ -115,6 +115,44 @@ class CertificateReadFirst:
 
     def list(self, prefix: str) -> dict[str, str]:
         return self.records.list(prefix)
+
+
+@dataclass
+class FaultyRecords:
+    """A store that cannot read or write some paths ("" stands for all), or reads something else there.
+
+    Like S3 it looks at what stands there when a write is refused, and tells a conflict from a refusal.
+    """
+
+    records: Records
+    unreadable: set[str] = field(default_factory=set)
+    unwritable: set[str] = field(default_factory=set)
+    instead: dict[str, bytes] = field(default_factory=dict)
+
+    def read(self, path: str) -> Stored | None:
+        self._refuse(path, self.unreadable, "read")
+        stored = self.records.read(path)
+        return replace(stored, data=self.instead[path]) if stored and path in self.instead else stored
+
+    def write(self, path: str, data: bytes, version: str | None) -> str:
+        if path in self.unwritable:
+            stored = self.records.read(path)
+            if (stored.version if stored else None) != version:
+                raise Conflict(f"{path} has changed")
+        self._refuse(path, self.unwritable, "write")
+        return self.records.write(path, data, version)
+
+    def delete(self, path: str) -> None:
+        self._refuse(path, self.unwritable, "delete")
+        self.records.delete(path)
+
+    def list(self, prefix: str) -> dict[str, str]:
+        self._refuse(prefix, self.unreadable, "list")
+        return self.records.list(prefix)
+
+    def _refuse(self, path: str, refused: set[str], verb: str) -> None:
+        if path in refused or "" in refused:
+            raise StoreError(f"the store could not {verb} {path}", "wait for the store")
 
 
 class FakeSealer:
@@ -416,6 +454,24 @@ class Seeded:
         random.Random(self.seed).shuffle(order)
         done = {place: tasks[place]() for place in order}
         return [done[place] for place in range(len(tasks))]
+
+
+class Altered:
+    """A port with some of its methods replaced."""
+
+    def __init__(self, port: object, **methods: Callable[..., Any]) -> None:
+        self._port = port
+        self._methods = methods
+
+    def __getattr__(self, method: str) -> Any:
+        return self._methods.get(method) or getattr(self._port, method)
+
+
+class Untouchable:
+    """A port that nobody may use."""
+
+    def __getattr__(self, method: str) -> Any:
+        raise AssertionError(f"{method} was called")
 
 
 class Killed(BaseException):

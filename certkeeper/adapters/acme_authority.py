@@ -354,10 +354,11 @@ def _der(csr_pem: str) -> bytes:
 
 def _cause(error: BaseException) -> str:
     # requests wraps urllib3's error, which wraps the socket's; the innermost says it in words a person knows.
-    while isinstance(error.__context__ or error.__cause__, OSError):
-        error = error.__cause__ or error.__context__ or error
-    number = getattr(error, "strerror", None)
-    return str(number) if number else type(error).__name__
+    words, inner = type(error).__name__, error.__cause__ or error.__context__
+    while inner is not None:
+        words = getattr(inner, "strerror", None) or words
+        inner = inner.__cause__ or inner.__context__
+    return words
 
 
 def _one_line(text: str) -> str:

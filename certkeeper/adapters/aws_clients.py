@@ -13,6 +13,7 @@ from certkeeper import __version__
 from certkeeper.core.errors import SettingsError, StoreError
 
 CONNECTIONS = 10
+CONNECT_SECONDS, READ_SECONDS = 5, 15
 
 
 class Aws:
@@ -31,8 +32,8 @@ class Aws:
                 tries = 10 if service == "route53" else 4
                 how = Config(
                     retries={"mode": "standard", "max_attempts": tries},
-                    connect_timeout=5,
-                    read_timeout=15,
+                    connect_timeout=CONNECT_SECONDS,
+                    read_timeout=READ_SECONDS,
                     user_agent_extra=f"certkeeper/{__version__}",
                     max_pool_connections=CONNECTIONS,
                 )
@@ -45,6 +46,18 @@ class Aws:
                         "set AWS_REGION and credentials, or AWS_PROFILE, as for every AWS tool",
                     ) from None
             return self._clients[service, region]
+
+    def region_of(self, bucket: str, owner: str) -> str:
+        """Where a bucket lies. Raises StoreError."""
+        try:
+            answer = self.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=owner)
+            return str(answer["ResponseMetadata"]["HTTPHeaders"]["x-amz-bucket-region"])
+        except (ClientError, BotoCoreError, KeyError) as error:
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            raise StoreError(
+                f"S3 does not say in which region s3://{bucket} lies: {code}",
+                "check that the bucket is there, and that this role has s3:ListBucket on it",
+            ) from None
 
     def account(self) -> str:
         """The account of the credentials in use. Raises StoreError."""

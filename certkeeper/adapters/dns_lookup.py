@@ -102,9 +102,9 @@ def _txt_at(address: str, port: int, name: str) -> frozenset[str] | None:
 
 
 def _split(server: str) -> tuple[str, int]:
-    """ "192.0.2.1", "192.0.2.1:5353" or "[2001:db8::1]:5353"; the settings have checked the form."""
-    if server.startswith("["):
-        address, _, port = server[1:].partition("]")
+    """ "192.0.2.1", "192.0.2.1:5353", "2001:db8::1" or "[2001:db8::1]:5353"; the settings have checked the form."""
+    if server.count(":") > 1:
+        address, _, port = server.strip("[").partition("]")
         return address, int(port.lstrip(":") or 53)
     address, _, port = server.partition(":")
     return address, int(port or 53)

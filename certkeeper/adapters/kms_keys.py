@@ -41,7 +41,7 @@ class KmsSealer:
     def open(self, sealed: Sealed, context: Mapping[str, str]) -> bytes:
         if sealed.sealing != "kms" or sealed.kms_key_arn is None:
             raise SealingError(
-                "the private key was not sealed by KMS", 'set sealing to what it was, or take it in with "import"'
+                "the private key was not sealed by KMS", "set sealing back to what it was"
             )
         try:
             answer = self._kms.decrypt(

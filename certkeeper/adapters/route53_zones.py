@@ -7,6 +7,7 @@ requests a second.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -136,13 +137,14 @@ class Route53ChallengeRecords:
         self, work: _Work, names: Sequence[str], error: ClientError | BotoCoreError, *, reread: bool, tries: int
     ) -> None:
         code = _code(error)
-        if code == "InvalidChangeBatch" and not reread:
-            # Something does stand there. The message names the culprits; the others need not be read again.
-            blamed = [name for name in names if f"'{name}.'" in str(error) or f"'{name}'" in str(error)]
-            innocent = [name for name in names if name not in blamed] if blamed else []
-            if innocent:
-                self._attempt(work, innocent, reread=False)
-            self._attempt(work, blamed or names, reread=True, tries=tries)
+        # The message names the culprits; the others need not be read again.
+        blamed = [name for name in names if _named(name, error)] if code == "InvalidChangeBatch" else []
+        innocent = [name for name in names if name not in blamed]
+        if blamed and innocent:
+            self._attempt(work, innocent, reread=False)
+            self._attempt(work, blamed, reread=True, tries=tries)
+        elif code == "InvalidChangeBatch" and not reread:
+            self._attempt(work, names, reread=True, tries=tries)  # something does stand there
         elif len(names) > 1 and isinstance(error, ClientError) and code not in BUSY:
             half = len(names) // 2
             self._attempt(work, names[:half], reread=reread, tries=tries)
@@ -277,6 +279,10 @@ def _works(records: Sequence[TxtRecord], leftovers: Sequence[TxtRecord]) -> dict
         edit.remove.add(f'"{record.value}"')
         edit.unread = True
     return works
+
+
+def _named(name: str, error: Exception) -> bool:
+    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", str(error), re.IGNORECASE) is not None
 
 
 def _refuse_all(work: _Work, error: CertkeeperError) -> None:

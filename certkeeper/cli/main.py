@@ -133,8 +133,9 @@ def _is_bad(one: Outcome, now: datetime) -> bool:
 def _status(said: Namespace) -> int:
     settings = _settings(said)
     now = datetime.now(UTC)
-    survey = statuses.status(wiring.s3_records(settings), settings.specs, now, said.names)
+    survey = statuses.status(wiring.s3_records(settings), settings.specs, now)
     _known_names(said.names, {one.name for one in survey.statuses})
+    survey = survey.of(said.names)
     if said.probe is not None:
         survey = wiring.probed(survey, said.probe)
     _data(said, lambda: render.status_json(survey), lambda colour: render.status_text(survey, now, colour))

@@ -52,7 +52,11 @@ def encode(account: Account) -> bytes:
 
 def decode(data: bytes, directory: str) -> Account:
     """Raises DocumentError; never quotes the bytes."""
-    fields = parse_object(data)
+    restore = f"restore {path(directory)} from an earlier version of the object"
+    try:
+        fields = parse_object(data)
+    except DocumentError as error:
+        raise DocumentError(f"the account of {directory} cannot be read: {error.message}", restore) from None
     if fields.get("format") != FORMAT or fields.get("ca_directory") != directory:
         raise DocumentError(f"the account of {directory} is of an unknown format or of another CA", "update certkeeper")
     sealing, blob = fields.get("sealing"), fields.get("sealed_account_key")
@@ -64,7 +68,4 @@ def decode(data: bytes, directory: str) -> Account:
             raise ValueError
         return Account(directory, Sealed(str(sealing), base64.b64decode(blob, validate=True), arn), url)
     except ValueError:
-        raise DocumentError(
-            f"the account of {directory} cannot be read",
-            f"restore {path(directory)} from an earlier version of the object",
-        ) from None
+        raise DocumentError(f"the account of {directory} cannot be read", restore) from None

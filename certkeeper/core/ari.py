@@ -15,6 +15,7 @@ from typing import Any
 
 SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(days=1)
 USUAL_PAUSE = timedelta(hours=6)
+MARGIN = 3
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,10 @@ def pause(retry_after: float | None) -> timedelta:
 def instant(window: Window, serial_number: str, tick: timedelta) -> datetime:
     """When to renew: one instant of the window, spread evenly over certificates.
 
-    The last two tick periods are left out, so that the first tick at or after it still falls inside the window, where
-    the CA exempts the order from its limits, even if that tick should fail.
+    The last three tick periods are left out, so that the first tick at or after it falls inside the window, where the
+    CA exempts the order from its limits, and so do two more if it should fail.
     """
-    usable = max(window.end - 2 * tick - window.start, timedelta(0))
+    usable = max(window.end - MARGIN * tick - window.start, timedelta(0))
     text = f"{serial_number} {window.start.isoformat()} {window.end.isoformat()}"
     share = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
     return window.start + usable * share

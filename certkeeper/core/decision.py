@@ -37,6 +37,7 @@ class Keep:
     """Nothing to do before `until`."""
 
     until: datetime
+    reason: str = "not due yet"
 
 
 @dataclass(frozen=True)
@@ -102,14 +103,14 @@ def decide(
     ask = ask or Ask()
     reason = why_due(spec, held, now)
     if reason is not None and held is not None and not ask.force and rehearsal_over_real(spec, held, now):
-        return Keep(until=held.validity.not_after)
+        return Keep(held.validity.not_after, "a staging CA does not replace a real certificate without --force")
     if reason is None and ask.force:
         reason = "asked for by --force"
     if reason is None:
         assert held is not None  # noqa: S101 - why_due() has a reason for whatever is not held
         return Keep(until=due_time(held))
     if failure is not None:
-        until = (failure.not_before or now) if ask.by_name or ask.force else failure.next_attempt
+        until = (failure.not_before or now) if ask.by_name else failure.next_attempt
         if now < until:
             return Pause(reason, until)
     return _unaffordable(spec, held, now, ask, reason, issued) or Renew(reason)
@@ -119,7 +120,7 @@ def _unaffordable(
     spec: CertificateSpec, held: Held | None, now: datetime, ask: Ask, reason: str, issued: Iterable[datetime]
 ) -> Pause | None:
     limit = budget.limits_of(spec.ca).exact_set
-    if limit is None or exempt(held, now) or is_emergency(held, now):
+    if limit is None or exempt(spec, held, now) or is_emergency(held, now):
         return None  # the CA's word wins: if it refuses, its Retry-After is kept
     left = budget.exact_set(issued, now, limit)
     if left.allows(reserve=ask.spend_reserve):
@@ -128,9 +129,11 @@ def _unaffordable(
     return Pause(reason, left.possible_from, why, f"if it cannot wait: certkeeper renew {spec.name} --spend-reserve")
 
 
-def exempt(held: Held | None, now: datetime) -> bool:
+def exempt(spec: CertificateSpec, held: Held | None, now: datetime) -> bool:
     """Whether an order now, naming its predecessor, is free of the CA's limits: inside the suggested window."""
-    window = held.information if held else None
+    if held is None or held.ca != spec.ca or held.certificate_id is None:
+        return False
+    window = held.information
     return isinstance(window, ari.Window) and window.start <= now < window.end
 
 

@@ -117,13 +117,19 @@ def failed(
 ) -> Failure:
     """The next entry of the record.
 
-    Tried again at the next tick, then doubling, never beyond a day or 1/40 of the lifetime; at every tick where
-    nothing in date is held. Half a tick is taken off, so that a tick that starts early still counts. What the CA
-    said (Retry-After, RFC 8555 section 6.6) always wins.
+    Tried again at the next tick, then doubling, never beyond a day or 1/40 of the lifetime; at every tick if it is
+    urgent; in a day if the CA has paused the names, which only a person can change. Half a tick is taken off, so that
+    a tick that starts early still counts. What the CA said (Retry-After, RFC 8555 section 6.6) always wins.
     """
     count = before.count + 1 if before else 1
     longest = min(timedelta(days=1), lifetime / 40) if lifetime else timedelta(days=1)
-    pause = tick if urgent else min(tick * 2 ** min(count - 1, 16), max(longest, tick))
+    pause = (
+        timedelta(days=1)
+        if classify(error) == PAUSED
+        else tick
+        if urgent
+        else min(tick * 2 ** min(count - 1, 16), max(longest, tick))
+    )
     not_before = None
     if isinstance(error, AuthorityError) and error.retry_after is not None:
         not_before = now + timedelta(seconds=error.retry_after)
@@ -153,7 +159,7 @@ def fields(failure: Failure) -> dict[str, object]:
 
 
 def from_fields(said: dict[str, Any]) -> Failure:
-    """Raises KeyError, TypeError, ValueError or DocumentError for what `fields` did not make."""
+    """Raises KeyError, TypeError, ValueError, OverflowError or DocumentError for what `fields` did not make."""
     return Failure(
         count=int(said["count"]),
         since=instant(said["since"]),

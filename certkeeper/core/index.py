@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from certkeeper.core import ari, failures
-from certkeeper.core.decision import Ask, Held, Renew, decide
+from certkeeper.core.decision import Ask, Held, Keep, Renew, decide
 from certkeeper.core.document import FORMAT, instant, written
 from certkeeper.core.errors import DocumentError
 from certkeeper.core.failures import Failure
@@ -68,7 +68,9 @@ def worth_a_look(
     """Whether a tick has anything to do for a name; if in doubt, yes."""
     if facts is None or facts.open or facts.unreadable is not None:
         return True
-    return isinstance(decide(spec, facts.held, facts.failure, now, ask, issued), Renew)
+    decision = decide(spec, facts.held, facts.failure, now, ask, issued)
+    # A failure of what is not due any more is to be wiped out.
+    return isinstance(decision, Renew) or (isinstance(decision, Keep) and facts.failure is not None)
 
 
 def read(records: Records) -> tuple[Index, str | None]:
@@ -94,7 +96,7 @@ def encode(index: Index) -> bytes:
         "as_of": index.as_of and written(index.as_of),
         "names": {name: _facts_fields(facts) for name, facts in sorted(index.facts.items())},
     }
-    return json.dumps(fields, indent=1).encode() + b"\n"
+    return json.dumps(fields).encode() + b"\n"
 
 
 def decode(data: bytes) -> Index:
@@ -106,7 +108,7 @@ def decode(data: bytes) -> Index:
             raise DocumentError("the index is of an unknown format")
         facts = {str(name): _facts(one) for name, one in fields["names"].items()}
         return Index(instant(fields["as_of"]) if fields["as_of"] else None, facts)
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         raise DocumentError("the index cannot be read") from None
 
 

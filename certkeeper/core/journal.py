@@ -7,7 +7,6 @@ and sealed key have not just been written so. A claim only saves work; the versi
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import secrets
 from dataclasses import dataclass, replace
@@ -128,18 +127,17 @@ def encode(entry: Entry, name: str) -> bytes:
 
 def decode(data: bytes, name: str) -> Entry:
     """Raises DocumentError; never quotes the bytes."""
-    fields = parse_object(data)
-    if fields.get("format") != FORMAT or fields.get("name") != name:
-        raise DocumentError(
-            f"the journal entry of {name} is of an unknown format or of another name", "update certkeeper"
-        )
+    what = f"the journal entry of {name}"
+    restore = f"restore journal/{name} from an earlier version of the object, or remove it if there is none"
     try:
-        return _entry(fields)
-    except (KeyError, TypeError, ValueError, AttributeError, binascii.Error):
-        raise DocumentError(
-            f"the journal entry of {name} cannot be read",
-            f"restore journal/{name} from an earlier version of the object, or remove it if there is none",
-        ) from None
+        fields = parse_object(data)
+        if fields.get("format") == FORMAT and fields.get("name") == name:
+            return _entry(fields)
+    except DocumentError as error:
+        raise DocumentError(f"{what} cannot be read: {error.message}", restore) from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise DocumentError(f"{what} cannot be read", restore) from None
+    raise DocumentError(f"{what} is of an unknown format or of another name", "update certkeeper")
 
 
 def _entry(fields: dict[str, Any]) -> Entry:

@@ -100,7 +100,8 @@ def still(spec: CertificateSpec, now_held: Held | None, failure: Failure | None,
         return replace(refused, error=decision.why, hint=decision.hint, next_attempt=decision.until)
     if isinstance(decision, Pause) and failure is not None:
         return told(spec, now_held, "waiting", decision.reason, failure)
-    return told(spec, now_held, "kept", "not due yet", until=decision)
+    reason = decision.reason if isinstance(decision, Keep) else "not due yet"
+    return told(spec, now_held, "kept", reason, until=decision)
 
 
 def told(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from certkeeper.core import index as indexes
@@ -60,6 +60,10 @@ class Survey:
     statuses: tuple[Status, ...]
     as_of: datetime | None
 
+    def of(self, names: Sequence[str]) -> Survey:
+        """Of these names only; of all if there are none."""
+        return replace(self, statuses=tuple(one for one in self.statuses if not names or one.name in names))
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -73,11 +77,11 @@ class Planned:
     budget: Budget | None = None
 
 
-def status(records: Records, specs: Sequence[CertificateSpec], now: datetime, names: Iterable[str] = ()) -> Survey:
+def status(records: Records, specs: Sequence[CertificateSpec], now: datetime) -> Survey:
     """From the index alone, which needs no right but to read it. Raises StoreError."""
     index, _ = indexes.read(records)
     wanted = {spec.name: spec for spec in specs}
-    chosen = list(names) or [*wanted, *sorted(set(index.facts) - set(wanted))]
+    chosen = [*wanted, *sorted(set(index.facts) - set(wanted))]
     spent = issued_by_set(index)
     statuses = (_status(name, wanted.get(name), index.facts.get(name, Facts()), spent, now) for name in chosen)
     return Survey(tuple(one for one in statuses if one is not None), index.as_of)
@@ -125,7 +129,7 @@ def _planned(spec: CertificateSpec, facts: Facts, spent: Issued, now: datetime) 
     last_error = facts.failure.error if facts.failure else None
     decision = decide(spec, facts.held, facts.failure, now, issued=issued)
     if isinstance(decision, Keep):
-        return Planned(spec.name, "keep", "not due yet", decision.until, last_error, budget)
+        return Planned(spec.name, "keep", decision.reason, decision.until, last_error, budget)
     if isinstance(decision, Pause):
         reason = f"{decision.reason}; {decision.why}" if decision.why else decision.reason
         return Planned(spec.name, "wait", reason, decision.until, last_error, budget)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from certkeeper.core import index as indexes
@@ -25,7 +25,18 @@ def refreshed(keeper: Keeper) -> Index:
     names = sorted({*certificates, *journal})
     known = {name: index.facts.get(name, Facts()) for name in names}
     changed = [name for name in names if known[name].versions != (certificates.get(name), journal.get(name))]
-    return replace(index, facts={**known, **read_facts(keeper, changed)})
+    return replace(index, facts={**known, **_still_informed(known, read_facts(keeper, changed))})
+
+
+def _still_informed(before: Mapping[str, Facts], now: Mapping[str, Facts]) -> dict[str, Facts]:
+    """Facts that were read again, with what the CA has said of certificates that are the same as before."""
+    return {name: _carried(before.get(name, Facts()).held, facts) for name, facts in now.items()}
+
+
+def _carried(before: Held | None, facts: Facts) -> Facts:
+    if before is None or facts.held is None or before.certificate_id != facts.held.certificate_id:
+        return facts
+    return replace(facts, held=replace(facts.held, information=before.information))
 
 
 def read_facts(keeper: Keeper, names: Iterable[str]) -> dict[str, Facts]:
@@ -89,7 +100,7 @@ def _latest(before: Information | None, answer: Information) -> Information:
 def note(keeper: Keeper, index: Index, touched: Iterable[str]) -> Index:
     """Write the index down, with the touched names read again. It is a cache: what fails here is tried next time."""
     touched = list(touched)
-    fresh = read_facts(keeper, touched)
+    fresh = _still_informed(index.facts, read_facts(keeper, touched))
     for _ in range(TRIES):
         try:
             stored, version = indexes.read(keeper.records)
@@ -102,7 +113,3 @@ def note(keeper: Keeper, index: Index, touched: Iterable[str]) -> Index:
         except CertkeeperError:
             break
     return replace(index, as_of=keeper.clock.now(), facts={**index.facts, **fresh})
-
-
-FRESH = timedelta(hours=3)
-"""How old an index may be before `status` calls it old: no tick has completed for that long."""

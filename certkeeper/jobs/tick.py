@@ -18,8 +18,16 @@ from functools import partial
 
 from certkeeper.core import failures, zones
 from certkeeper.core.certificates import prove, successor
-from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, renewal_time, under_the_floor
-from certkeeper.core.errors import AuthorityError, CertkeeperError, ChainError, Conflict, OutOfTime, StoreError
+from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, exempt, renewal_time, under_the_floor
+from certkeeper.core.errors import (
+    AuthorityError,
+    CertkeeperError,
+    ChainError,
+    Conflict,
+    DnsError,
+    OutOfTime,
+    StoreError,
+)
 from certkeeper.core.index import Facts, Index, issued_by_set, worth_a_look
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, worth_finishing
 from certkeeper.core.model import Account, Certificate, CertificateSpec, Outcome, TxtRecord
@@ -173,9 +181,8 @@ def _tidy(entry: Entry, as_read: Entry, decision: Keep | Pause) -> bool:
 
 
 def _claim(run: Run, case: Case, read: Read) -> None:
-    claim = Claim(run.keeper.holder, run.keeper.term)
-    case.entry = replace(case.entry, claim=claim)
-    case.version = run.keeper.journal.write(case.spec.name, case.entry, read.version)
+    case.version = read.version
+    _write(run, case, replace(case.entry, claim=Claim(run.keeper.holder, run.keeper.term)))
 
 
 def _resumed(run: Run, case: Case) -> Order | None:
@@ -269,7 +276,13 @@ def _note_what_to_prove(run: Run, case: Case) -> None:
 
 def _record(run: Run, spec: CertificateSpec, authorization: Authorization) -> TxtRecord:
     assert authorization.challenge is not None  # noqa: S101 - next_step() abandons orders without dns-01
-    name = zones.follow(zones.challenge_name(authorization.identifier), run.keeper.lookup.cname)
+    name = zones.challenge_name(authorization.identifier)
+    try:
+        name = zones.follow(name, run.keeper.lookup.cname)
+    except DnsError:
+        # A domain that cannot be looked up is often one that nobody has: then the missing zone says more.
+        zones.choose(name, run.zones(), spec.hosted_zone_id)
+        raise
     zone = zones.choose(name, run.zones(), spec.hosted_zone_id)
     return TxtRecord(zone.zone, name, authorization.challenge.value)
 
@@ -409,7 +422,8 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         now,
         tick=keeper.period,
         lifetime=now_held.validity.lifetime if now_held else None,
-        urgent=now_held is not None and under_the_floor(now_held, now),
+        # Inside the suggested window a try is free of the CA's limits, and the window may be short.
+        urgent=now_held is not None and (under_the_floor(now_held, now) or exempt(case.spec, now_held, now)),
     )
     # A chain that stays unacceptable is not waited for forever: the attempt after these orders anew.
     hopeless = isinstance(error, ChainError) and failure.count >= TRIES_OF_A_CHAIN

@@ -20,6 +20,7 @@ from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from certkeeper.sandbox import secrets_manager
 from certkeeper.sandbox.aws_calls import AwsRequest, read, refusal
 from certkeeper.sandbox.calls import Call, Desk, Fault
 from certkeeper.sandbox.loopback import ADDRESS, HttpServer, Request, Response
@@ -45,7 +46,7 @@ class AwsServer:
     not checked. Requests are served one after another, so of racing conditional writes one wins.
 
     Stricter than moto: Route 53 is `HostedZones`; KMS keys that are disabled or pending deletion do not work and a
-    wrong key is IncorrectKeyException; `x-amz-expected-bucket-owner` is looked at.
+    wrong key is IncorrectKeyException; `x-amz-expected-bucket-owner` is looked at; Secrets Manager is `secrets_manager`.
     """
 
     _standing: ClassVar[threading.Lock] = threading.Lock()
@@ -140,6 +141,13 @@ class AwsServer:
         with self._moto_lock:
             self._s3().get_object(bucket, object_key).last_modified -= timedelta(seconds=seconds)
 
+    def age_secret(self, name: str, seconds: float) -> None:
+        """Make the versions of a secret this much older: their CreatedDate goes back."""
+        with self._moto_lock:
+            secret = secrets_manager.found(get_backend("secretsmanager")[ACCOUNT][self.region], name)
+            for version in secret.versions.values():
+                version["createdate"] -= seconds
+
     def deny(self, service: str, operation: str = "", contains: str = "") -> AbstractContextManager[Fault]:
         """While the block runs, answer such calls AccessDenied in the service's own form."""
         message = f"not authorized to perform: {service}:{operation or '*'}"
@@ -181,8 +189,23 @@ class AwsServer:
         if handler is not None:
             return handler(seen)
         with self._moto_lock:
+            if seen.service == "secretsmanager":
+                return self._secrets_answer(seen)
             refused = self._owner_refusal(seen) if seen.service == "s3" else self._kms_refusal(seen)
             return refused or self._moto_answer(seen)
+
+    def _secrets_answer(self, seen: AwsRequest) -> Response:
+        backend = get_backend("secretsmanager")[ACCOUNT][seen.region or self.region]
+
+        def key_state(named: str) -> str:
+            kms_key = self._kms_key(seen.region, named.rpartition(":key/")[2])
+            return str(kms_key.key_state) if kms_key else ""
+
+        refused = secrets_manager.refusal_of(backend, seen.operation, seen.document, key_state)
+        if refused is not None:
+            return refusal(seen, 400, *refused)
+        asked = json.dumps(secrets_manager.asked(seen.operation, seen.document)).encode()
+        return self._moto_answer(replace(seen, request=replace(seen.request, body=asked)))
 
     def _owner_refusal(self, seen: AwsRequest) -> Response | None:
         owner = seen.request.headers.get("x-amz-expected-bucket-owner", ACCOUNT)

@@ -49,7 +49,7 @@ class LambdaFunction:
         environment: Mapping[str, str],
         *,
         name: str = "certkeeper",
-        handler: str = "handler.lambda_handler",
+        handler: str = "handler.handler",
         region: str = "eu-west-1",
         memory: int = 512,
     ) -> None:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 HANDLER = """
 import logging, os, sys, time
 
-def lambda_handler(event, context):
+def handler(event, context):
     what = event.get("what")
     if what == "raise":
         raise ValueError("no such luck")

@@ -1,0 +1,199 @@
+"""Certificates in AWS Secrets Manager: `certificates/NAME` is the secret PREFIX/NAME. A version is a VersionId.
+
+PutSecretValue alone compares nothing, so a new value is first put under a label that nobody reads, and AWSCURRENT is
+then moved to it by UpdateSecretVersionStage, which names the version that was read: that is the compare-and-swap.
+Killed in between, readers still have the old value, and the next write takes the label with it. The label is always
+the same one, since labels of their own would add up to the 20 that a secret may have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, Protocol
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from certkeeper.core.document import is_name
+from certkeeper.core.errors import Conflict, StoreError
+from certkeeper.core.ports import Stored
+
+PATHS = "certificates/"
+CURRENT = "AWSCURRENT"
+WRITTEN_LAST = "certkeeper"
+TAG = "certkeeper"
+LARGEST = 64 * 1024
+
+Refused = (ClientError, BotoCoreError)
+HINTS = {
+    "AccessDeniedException": "this role lacks rights on the secret or on the KMS key that encrypts it (docs/iam.md)",
+    "DecryptionFailure": "the KMS key that encrypts the secret is disabled or waits for its deletion: undo that",
+    "EncryptionFailure": "the KMS key that encrypts the secret is disabled or waits for its deletion: undo that",
+    "LimitExceededException": "the secret has too many versions or staging labels, or the account too many secrets",
+    "ResourceExistsException": "there is a secret of that name already; try again",
+    "UnrecognizedClientException": "check the AWS credentials",
+    "ExpiredTokenException": "sign in to AWS again",
+    "NoCredentialsError": "configure AWS credentials (a profile, a role or environment variables)",
+    "EndpointConnectionError": "check the network and the region",
+    "ConnectTimeoutError": "check the network and the region",
+    "ReadTimeoutError": "check the network; Secrets Manager took too long to answer",
+}
+
+
+class SecretsManager(Protocol):
+    """The calls that are made."""
+
+    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Any: ...  # noqa: N803
+    def describe_secret(self, *, SecretId: str) -> Any: ...  # noqa: N803
+    def create_secret(self, **parameters: Any) -> Any: ...
+    def put_secret_value(self, **parameters: Any) -> Any: ...
+    def update_secret_version_stage(self, **parameters: Any) -> Any: ...
+    def delete_secret(self, *, SecretId: str, ForceDeleteWithoutRecovery: bool) -> Any: ...  # noqa: N803
+    def get_paginator(self, operation_name: str) -> Any: ...
+
+
+class SecretsManagerRecords:
+    """One secret for each certificate, under `prefix`; `kms_key` encrypts new ones (None: the account's default)."""
+
+    def __init__(self, secrets_manager: SecretsManager, prefix: str, kms_key: str | None = None) -> None:
+        self._secrets_manager = secrets_manager
+        self._prefix = f"{prefix}/"
+        self._kms_key = kms_key
+
+    def read(self, path: str) -> Stored | None:
+        """The age counts from when the version was put, which may be earlier than when it became the current one."""
+        name = self._secret_name(path)
+        try:
+            answer = self._secrets_manager.get_secret_value(SecretId=name, VersionStage=CURRENT)
+        except Refused as error:
+            if _code(error) in ("ResourceNotFoundException", "InvalidRequestException"):
+                return self._absent(name, _code(error))
+            raise _store_error("read", name, error) from None
+        text = answer.get("SecretString")
+        return Stored(answer["SecretBinary"] if text is None else text.encode(), answer["VersionId"], _age(answer))
+
+    def _absent(self, name: str, code: str) -> None:
+        """Tell why there is no value: a secret that is not there and one that has no value are refused alike."""
+        try:
+            secret = self._secrets_manager.describe_secret(SecretId=name)
+        except Refused as error:
+            if code == _code(error) == "ResourceNotFoundException":
+                return
+            raise _store_error("read", name, error) from None
+        if secret.get("DeletedDate") is not None:
+            raise StoreError(
+                f"the secret {name} is marked for deletion",
+                f"restore it: aws secretsmanager restore-secret --secret-id {name}",
+            )
+        if not _current(secret.get("VersionIdsToStages")):
+            raise StoreError(
+                f"the secret {name} is there and has no value under {CURRENT}",
+                f"move {CURRENT} to one of its versions, or delete the secret; nothing was ordered",
+            )
+        raise StoreError(f"Secrets Manager could not read the secret {name}: {code}", "it is tried again")
+
+    def write(self, path: str, data: bytes, version: str | None) -> str:
+        """`data` is text in UTF-8. A conflict, too, if another writer put a value and was not read by us yet."""
+        name = self._secret_name(path)
+        if len(data) > LARGEST:
+            raise StoreError(
+                f"the certificate has {len(data)} bytes, and a secret takes {LARGEST}",
+                "split its identifiers over several certificates, or keep certificates in the store",
+            )
+        # The version's id is the request's token: a request that is sent twice is done once.
+        new = hashlib.sha256(data).hexdigest()
+        value = {"SecretString": data.decode(), "ClientRequestToken": new}
+        try:
+            if version is None:
+                self._create(name, value)
+            else:
+                self._replace(name, value, version)
+        except Refused as error:
+            refused = error
+        else:
+            return new
+        now = self.read(path)
+        if now is not None and now.data == data:
+            return now.version
+        if (now.version if now else None) != version:
+            raise Conflict(f"the secret {name} was written by somebody else meanwhile", "try again")
+        raise _store_error("write", name, refused)
+
+    def _create(self, name: str, value: dict[str, str]) -> None:
+        encryption = {"KmsKeyId": self._kms_key} if self._kms_key else {}
+        self._secrets_manager.create_secret(
+            Name=name,
+            Description="a certificate, written by certkeeper",
+            Tags=[{"Key": TAG, "Value": "certificate"}],
+            **encryption,
+            **value,
+        )
+
+    def _replace(self, name: str, value: dict[str, str], version: str) -> None:
+        self._secrets_manager.put_secret_value(SecretId=name, VersionStages=[WRITTEN_LAST], **value)
+        self._secrets_manager.update_secret_version_stage(
+            SecretId=name,
+            VersionStage=CURRENT,
+            MoveToVersionId=value["ClientRequestToken"],
+            RemoveFromVersionId=version,
+        )
+
+    def delete(self, path: str) -> None:
+        """For good, without a recovery window: during one the name could be neither read nor written."""
+        name = self._secret_name(path)
+        try:
+            self._secrets_manager.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+        except Refused as error:
+            if _code(error) != "ResourceNotFoundException":
+                raise _store_error("delete", name, error) from None
+
+    def list(self, prefix: str) -> dict[str, str]:
+        """May be up to five minutes behind `read`, which alone decides; "" for a secret without a current value."""
+        found = {}
+        try:
+            # On AWS the filters go by words and letter case at will: they only save pages.
+            pages = self._secrets_manager.get_paginator("list_secrets").paginate(
+                Filters=[{"Key": "name", "Values": [self._prefix]}, {"Key": "tag-key", "Values": [TAG]}]
+            )
+            for page in pages:
+                for secret in page["SecretList"]:
+                    path = self._path(secret)
+                    if path is not None and path.startswith(prefix):
+                        found[path] = _current(secret.get("SecretVersionsToStages"))
+        except Refused as error:
+            raise _store_error("list", f"{self._prefix}*", error) from None
+        return found
+
+    def _secret_name(self, path: str) -> str:
+        if not path.startswith(PATHS):
+            raise ValueError(f"{path}: Secrets Manager keeps certificates and nothing else")
+        return self._prefix + path.removeprefix(PATHS)
+
+    def _path(self, secret: Any) -> str | None:
+        """The path of a secret of ours; other programs may keep theirs under the same prefix."""
+        name = secret["Name"].removeprefix(self._prefix)
+        ours = any(tag["Key"] == TAG for tag in secret.get("Tags", ()))
+        return PATHS + name if ours and self._prefix + name == secret["Name"] and is_name(name) else None
+
+
+def _current(stages: dict[str, list[str]] | None) -> str:
+    return next((version for version, labels in (stages or {}).items() if CURRENT in labels), "")
+
+
+def _store_error(verb: str, name: str, error: ClientError | BotoCoreError) -> StoreError:
+    code = _code(error)
+    return StoreError(
+        f"Secrets Manager could not {verb} the secret {name}: {code}",
+        HINTS.get(code, "nothing was changed on doubt; it is tried again by the next run"),
+    )
+
+
+def _code(error: ClientError | BotoCoreError) -> str:
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+
+
+def _age(answer: Any) -> timedelta:
+    """By AWS's own clock: the answer's Date less the version's CreatedDate."""
+    served = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+    return max(timedelta(0), served - answer["CreatedDate"])

@@ -1,0 +1,135 @@
+"""Prove a pair good before anybody serves it: a TLS handshake with ourselves, in memory.
+
+OpenSSL is the judge of everything it can judge: that the private key is the leaf's, that the chain leads to a
+root, that all is in date. Of what is proven only OpenSSL's word is used, never the document's.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from contextlib import suppress
+
+from certkeeper.client.wire import seconds_at, trusting
+from certkeeper.core.errors import ChainError
+
+_PARTIAL_CHAIN = 0x80000  # ssl.VERIFY_X509_PARTIAL_CHAIN, which 3.9 does not name
+_NO_ROOT = (2, 18, 19, 20, 21)  # OpenSSL's X509_V_ERR_*: no issuer found, or a self-signed one not known here
+_PEM_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+
+
+class Proven:
+    """What the handshake showed of a leaf."""
+
+    def __init__(self, leaf: dict[str, object], root_known: bool) -> None:
+        self.serial_number = f"{int(str(leaf['serialNumber']), 16):x}"
+        month, day, clock, year, _ = str(leaf["notAfter"]).split()
+        self.not_after = seconds_at(day, month, year, clock)
+        alternatives: tuple[tuple[str, str], ...] = leaf.get("subjectAltName", ())  # type: ignore[assignment]
+        self.dns_names = {value.lower() for kind, value in alternatives if kind == "DNS"}
+        self.root_known = root_known
+
+    def covers(self, identifier: str) -> bool:
+        """Whether a client that asks for this DNS name accepts the leaf (RFC 6125: one label for a `*`)."""
+        identifier = identifier.lower()
+        label, _, rest = identifier.partition(".")
+        return identifier in self.dns_names or (label != "" and f"*.{rest}" in self.dns_names)
+
+
+def blocks(pem: str, label: str) -> list[str]:
+    """The PEM blocks of one label, each written the one usual way; any other block, or none, is a ChainError."""
+    found: list[str] = []
+    lines: list[str] | None = None
+    for line in pem.splitlines():
+        if lines is None and line == f"-----BEGIN {label}-----":
+            lines = [line]
+        elif lines is not None and line == f"-----END {label}-----":
+            found.append("\n".join([*lines, line]) + "\n")
+            lines = None
+        elif "-----" in line or (lines is not None and not set(line) <= _PEM_LETTERS):
+            raise ChainError(f"a PEM block is not a clean {label}")
+        elif lines is not None:
+            lines.append(line)
+    if lines is not None or not found:
+        raise ChainError(f"there is no whole {label} block")
+    return found
+
+
+def prove(chain: list[str], private_key: str, identifiers: list[str], roots: str | None, scratch: str) -> Proven:
+    """Prove PEM blocks (leaf first) and a private key; raises ChainError with what is wrong.
+
+    `roots` is a file of roots, None for the system's. `scratch` is a path for the private key, used only where the
+    kernel has no memory files, and removed again. An unknown root is not an error: `root_known` tells.
+    """
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _load(server, ("".join(chain) + private_key).encode(), scratch)
+    root_known = True
+    try:
+        leaf = _shake_hands(server, _client(trusting(roots)))
+    except ssl.SSLCertVerificationError as error:
+        if error.verify_code not in _NO_ROOT:
+            raise ChainError(f"the chain does not verify: {error.verify_message}") from None
+        root_known = False
+        # Is all well up to the last certificate that came along?
+        anchored = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        anchored.load_verify_locations(cadata=chain[-1])
+        anchored.verify_flags |= _PARTIAL_CHAIN
+        try:
+            leaf = _shake_hands(server, _client(anchored))
+        except ssl.SSLCertVerificationError as again:
+            raise ChainError(f"the chain does not hold together: {again.verify_message}") from None
+    proven = Proven(leaf, root_known)
+    missing = [one for one in identifiers if not proven.covers(one)]
+    if missing:
+        raise ChainError(f"the certificate does not cover {', '.join(missing)}")
+    return proven
+
+
+def _load(server: ssl.SSLContext, pem: bytes, scratch: str) -> None:
+    file = -1
+    path = scratch
+    try:
+        try:
+            file = os.memfd_create("certkeeper")
+            path = f"/proc/self/fd/{file}"
+        except (AttributeError, OSError):
+            file = -1
+        if file < 0 or not os.path.exists(path):
+            if file >= 0:
+                os.close(file)
+            path = scratch
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        while pem:
+            pem = pem[os.write(file, pem) :]
+        # Without a password of ours OpenSSL would ask for one on the terminal.
+        server.load_cert_chain(path, password="none")  # noqa: S106
+    except ssl.SSLError as error:
+        reason = error.reason or "not readable"
+        raise ChainError(
+            f"the private key does not belong to the certificate, or one of them is broken: {reason}"
+        ) from None
+    finally:
+        if file >= 0:
+            os.close(file)
+            if path == scratch:
+                os.unlink(path)
+
+
+def _client(context: ssl.SSLContext) -> ssl.SSLContext:
+    context.check_hostname = False  # all names are compared afterwards
+    return context
+
+
+def _shake_hands(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> dict[str, object]:
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_context.wrap_bio(there, back, server_side=True)
+    client = client_context.wrap_bio(back, there)
+    try:
+        for side in (client, server, client, server, client):
+            with suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+        return dict(client.getpeercert() or {})
+    except ssl.SSLCertVerificationError:
+        raise
+    except (ssl.SSLError, ValueError) as error:
+        raise ChainError(f"no TLS handshake is possible with it: {getattr(error, 'reason', error)}") from None

@@ -1,0 +1,190 @@
+"""The joined program: under every Python found, with nothing but the standard library, small."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from certkeeper.deployment.one_file import one_file
+from tests.client.certificates import authority, issue
+from tests.client.conftest import BUCKET, Instance
+
+ROOT = Path(__file__).parents[2]
+PYTHONS = sorted(
+    {
+        str(python)
+        for minor in range(9, 15)
+        for python in [Path(f"/usr/bin/python3.{minor}"), *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3")]
+        if python.exists()
+    }
+)
+# Dear, or not what something this small should need on the way when all goes well.
+UNWANTED = {
+    "argparse", "asyncio", "ctypes", "dataclasses", "email", "grp", "http.client", "importlib.metadata", "inspect",
+    "logging", "pathlib", "pwd", "shutil", "subprocess", "tempfile", "threading", "typing", "urllib", "zipfile",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("client") / "certkeeper-pull"
+    path.write_text(one_file())
+    return str(path)
+
+
+def execute(instance: Instance, python: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python, "-I", "-S", *words], env=instance.environment, capture_output=True, text=True, check=False
+    )
+
+
+def ordinary(instance: Instance) -> list[str]:
+    roots = str(instance.folder / "roots.pem")
+    return ["example.com", "--from", f"s3://{BUCKET}/prod", "--into", str(instance.into), "--roots", roots]
+
+
+def test_there_is_a_python_3_9_to_test_with() -> None:
+    assert any("3.9" in python for python in PYTHONS) or os.environ.get("CI") is None
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_one_file_runs_under_every_python(instance: Instance, program: str, python: str) -> None:
+    instance.environment = instance.aws.environment(role=True)
+    pair = issue("example.com", "*.example.com")
+    instance.store(pair)
+    arguments = [*ordinary(instance), "--for", "www.example.com", *instance.reload]
+
+    done = [execute(instance, python, program, *arguments) for _ in range(2)]
+    instance.store(issue("example.com", by=authority("Other")))
+    refused = execute(instance, python, program, *arguments)
+
+    assert [one.returncode for one in done] == [0, 0], done[0].stderr
+    assert [one.stdout.split()[1] for one in done] == ["installed", "unchanged"]
+    assert instance.reloads == [pair.serial_number]
+    assert refused.stdout.split()[1:3] == ["kept", pair.serial_number]
+    assert not instance.aws.problems
+
+
+@pytest.mark.parametrize("python", [PYTHONS[0], PYTHONS[-1]])
+def test_what_goes_well_imports_little_and_nothing_but_the_standard_library(
+    instance: Instance, program: str, python: str
+) -> None:
+    instance.environment = instance.aws.environment(role=True)
+    instance.store(issue("example.com"))
+    text = (
+        f"import sys\nsys.argv = {[program, *ordinary(instance)]!r}\nnamespace = {{'__name__': 'program'}}\n"
+        f"exec(compile(open({program!r}).read(), 'program', 'exec'), namespace)\n"
+        "code = namespace['main']()\nimport json\nprint(json.dumps([code, sorted(sys.modules)]))"
+    )
+
+    done = execute(instance, python, "-c", text)
+
+    code, modules = json.loads(done.stdout.splitlines()[-1])
+    allowed = set(sys.stdlib_module_names) | {"__main__", "program"}
+    assert code == 0, done.stderr
+    assert {module.split(".")[0] for module in modules} <= allowed
+    assert UNWANTED & set(modules) == set()
+
+
+def test_the_package_form_needs_nothing_but_the_standard_library_either(instance: Instance) -> None:
+    instance.store(issue("example.com"))
+    text = (
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom certkeeper.client.__main__ import main\n"
+        f"sys.exit(main({ordinary(instance)!r}))"
+    )
+
+    done = execute(instance, PYTHONS[0], "-c", text)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_one_file_is_deterministic_and_small() -> None:
+    text = one_file()
+
+    assert text == one_file()
+    assert text.count("\n") <= 1450
+    assert len(zlib.compress(text.encode(), 9)) <= 20_000
+
+
+def test_nothing_in_the_one_file_has_two_meanings_and_nothing_of_ours_is_imported() -> None:
+    tree = ast.parse(one_file())
+
+    names: list[str] = []
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.append(node.name)
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    modules = [getattr(node, "module", "") for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert len(names) == len(set(names))
+    assert modules.count("__future__") == 1
+    assert not any(str(module).startswith("certkeeper") for module in modules)
+
+
+def test_every_function_of_the_one_file_is_there_or_was_never_used(program: str) -> None:
+    tree = ast.parse(Path(program).read_text())
+
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    defined = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    assert defined <= used
+    assert "main" in defined
+
+
+def test_help_tells_everything_and_nothing_that_is_not_there(instance: Instance, program: str) -> None:
+    done = execute(instance, PYTHONS[0], program, "--help")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    for option in (
+        "from",
+        "into",
+        "for",
+        "reload",
+        "check",
+        "wait",
+        "region",
+        "bucket-owner",
+        "owner",
+        "combined",
+        "roots",
+        "quiet",
+    ):
+        assert f"  --{option} " in done.stdout
+    assert "install-timer" not in done.stdout
+    assert "secretsmanager" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "which certificate? give at least one NAME"),
+        (["a", "--from"], "--from needs a value"),
+        (["a", "--from", "s3://b"], "--from is not of the form s3://BUCKET/PREFIX"),
+        (["a", "--from", "s3://../x"], "--from is not of the form s3://BUCKET/PREFIX"),
+        (["a", "--from", "s3://evil.example@x/y"], "--from is not of the form s3://BUCKET/PREFIX"),
+        (["a", "--from", "secretsmanager:prod"], "--from secretsmanager: is not in this version"),
+        (["a", "--from", "s3://bucket", "--install-timer"], "--install-timer is not in this version"),
+        (["a", "--from", "s3://bucket", "--frobnicate=1"], "there is no option --frobnicate"),
+        (["a", "--from", "s3://bucket", "--wait", "soon"], "--wait takes whole seconds"),
+        (["a", "--from", "s3://bucket", "--for", "münchen.de"], "--for takes a DNS name, as A-label"),
+        (["a", "--from", "s3://bucket", "--roots", "/nowhere"], "--roots: there is no such file"),
+        (["a", "--from", "s3://bucket", "--region", "evil.example/"], "the region is not an AWS region"),
+    ],
+)
+def test_usage_errors_are_one_line_and_code_2(instance: Instance, arguments: list[str], message: str) -> None:
+    run = (
+        instance.run(*arguments, "--into", str(instance.into))
+        if arguments != ["a", "--from"]
+        else instance.run(*arguments)
+    )
+
+    assert run.code == 2
+    assert run.err.splitlines()[0] == f"certkeeper-pull: error: {message}"
+    assert run.out == ""
+    assert not instance.live.exists()

@@ -1,0 +1,166 @@
+"""The contract of DnsLookup, held by the fake and by dnspython on a real name server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from certkeeper.adapters import dns_lookup
+from certkeeper.adapters.dns_lookup import Dns
+from certkeeper.core.errors import DnsError
+from certkeeper.core.ports import DnsLookup
+from certkeeper.sandbox.calls import Desk, Fault
+from certkeeper.sandbox.dns_server import DnsServer
+from certkeeper.sandbox.route53 import HostedZones
+from tests.fakes import FakeLookup
+
+Cnames = Callable[[dict[str, str]], DnsLookup]
+NOBODY = "127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def zone(hosted_zones: HostedZones) -> str:
+    return hosted_zones.add("example.com")
+
+
+@pytest.fixture
+def lookup(name_server: DnsServer, zone: str) -> Dns:
+    return Dns((name_server.address,))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_lookup, "TIMEOUT", 0.15)
+
+
+@pytest.fixture(params=["fake", "dnspython"])
+def with_cnames(request: pytest.FixtureRequest) -> Cnames:
+    if request.param == "fake":
+        return lambda cnames: FakeLookup(cnames)
+    zones, zone = request.getfixturevalue("hosted_zones"), request.getfixturevalue("zone")
+    asked: DnsLookup = request.getfixturevalue("lookup")
+
+    def filled(cnames: dict[str, str]) -> DnsLookup:
+        for name, target in cnames.items():
+            zones.put(zone, name, "CNAME", target)
+        return asked
+
+    return filled
+
+
+def test_a_cname_is_told_without_being_followed(with_cnames: Cnames) -> None:
+    lookup = with_cnames({"a.example.com": "b.example.com", "b.example.com": "c.example.net"})
+
+    assert lookup.cname("a.example.com") == "b.example.com"
+
+
+def test_no_cname_is_none(with_cnames: Cnames) -> None:
+    assert with_cnames({}).cname("nowhere.example.com") is None
+
+
+def test_a_name_with_other_records_has_no_cname(lookup: Dns, hosted_zones: HostedZones, zone: str) -> None:
+    hosted_zones.put(zone, "host.example.com", "A", "192.0.2.1")
+
+    assert lookup.cname("host.example.com") is None
+
+
+def test_the_target_is_in_lower_case_without_the_final_dot(lookup: Dns, hosted_zones: HostedZones, zone: str) -> None:
+    hosted_zones.put(zone, "loud.example.com", "CNAME", "ELSEWHERE.Example.NET.")
+
+    assert lookup.cname("loud.example.com") == "elsewhere.example.net"
+
+
+def test_a_wildcard_answers_for_names_that_nobody_made(lookup: Dns, hosted_zones: HostedZones, zone: str) -> None:
+    hosted_zones.put(zone, "*.wild.example.com", "CNAME", "parking.example.net")
+
+    assert lookup.cname("_acme-challenge.wild.example.com") == "parking.example.net"
+
+
+def test_txt_values_are_told_by_server(
+    lookup: Dns, hosted_zones: HostedZones, zone: str, name_server: DnsServer
+) -> None:
+    hosted_zones.put(zone, "_acme-challenge.example.com", "TXT", "a", "b")
+
+    assert lookup.txt("_acme-challenge.example.com") == {name_server.address: frozenset({"a", "b"})}
+
+
+def test_strings_of_one_value_are_joined(
+    lookup: Dns, hosted_zones: HostedZones, zone: str, name_server: DnsServer
+) -> None:
+    hosted_zones.put(zone, "long.example.com", "TXT", '"one " "two"')
+
+    assert lookup.txt("long.example.com") == {name_server.address: frozenset({"one two"})}
+
+
+def test_values_that_do_not_fit_in_a_datagram_are_asked_for_by_tcp(
+    lookup: Dns, hosted_zones: HostedZones, zone: str, name_server: DnsServer, desk: Desk
+) -> None:
+    values = [f"{number:03}{'x' * 200}" for number in range(20)]
+    hosted_zones.put(zone, "large.example.com", "TXT", *values)
+    mark = desk.mark()
+
+    told = lookup.txt("large.example.com")
+
+    assert told == {name_server.address: frozenset(values)}
+    assert [call.context for call in desk.calls("dns", since=mark)] == [
+        (("transport", "udp"),),
+        (("transport", "tcp"),),
+    ]
+
+
+def test_a_server_that_knows_no_value_tells_none(lookup: Dns, name_server: DnsServer) -> None:
+    assert lookup.txt("nothing.example.com") == {name_server.address: frozenset()}
+
+
+def test_a_server_that_fails_is_not_no_cname(lookup: Dns, name_server: DnsServer) -> None:
+    name_server.fail("failing.example.com")
+
+    with pytest.raises(DnsError, match=r"the CNAME record of failing\.example\.com could not be looked up") as caught:
+        lookup.cname("failing.example.com")
+
+    assert "nameservers under [dns]" in (caught.value.hint or "")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_does_not_answer_is_not_no_cname() -> None:
+    begun = time.monotonic()
+
+    with pytest.raises(DnsError, match="could not be looked up"):
+        Dns((NOBODY,)).cname("example.com")
+
+    assert time.monotonic() - begun < 3
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_does_not_answer_is_left_out(
+    hosted_zones: HostedZones, zone: str, name_server: DnsServer
+) -> None:
+    hosted_zones.put(zone, "partly.example.com", "TXT", "a")
+
+    told = Dns((NOBODY, name_server.address)).txt("partly.example.com")
+
+    assert told == {name_server.address: frozenset({"a"})}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_server_that_hangs_is_left_out(lookup: Dns, desk: Desk) -> None:
+    with desk.fault(Fault("hang", "dns", seconds=20)):
+        told = lookup.txt("example.com")
+
+    assert told == {}
+
+
+@pytest.mark.parametrize(
+    ("server", "split"),
+    [
+        pytest.param("192.0.2.1", ("192.0.2.1", 53), id="an address"),
+        pytest.param("192.0.2.1:5353", ("192.0.2.1", 5353), id="an address and a port"),
+        pytest.param("[2001:db8::1]", ("2001:db8::1", 53), id="an IPv6 address"),
+        pytest.param("[2001:db8::1]:5353", ("2001:db8::1", 5353), id="an IPv6 address and a port"),
+        pytest.param("2001:db8::1", ("2001:db8::1", 53), id="an IPv6 address without brackets"),
+    ],
+)
+def test_a_server_is_an_address_and_perhaps_a_port(server: str, split: tuple[str, int]) -> None:
+    assert dns_lookup._split(server) == split

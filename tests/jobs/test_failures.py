@@ -1,0 +1,495 @@
+"""Law 8: what becomes of a name whose renewal fails, and when it is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from certkeeper.core.decision import Ask
+from certkeeper.core.errors import AuthorityError, SealingError
+from certkeeper.core.failures import Failure
+from certkeeper.core.journal import Entry
+from certkeeper.core.model import Account, Chain, Outcome, Sealed, Validity
+from certkeeper.core.order import Authorization, Challenge, Order, Problem
+from certkeeper.jobs.keeper import Keeper
+from certkeeper.jobs.tick import tick
+from tests.fakes import API, CA, START, WWW, Altered, FakeChains, World
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def with_authority(world: World, **methods: Callable[..., Any]) -> Keeper:
+    altered: Any = Altered(world.authority, **methods)
+    return replace(world.keeper(), authorities={CA: altered})
+
+
+def with_chains(world: World, read: Callable[[str], Chain]) -> Keeper:
+    altered: Any = Altered(FakeChains(), read=read)
+    return replace(world.keeper(), chains=altered)
+
+
+def blind(world: World) -> Keeper:
+    """A keeper whose CA does not see its TXT records."""
+
+    def answer(account: Account, challenge: Challenge) -> None:
+        order_url, identifier, _ = challenge.url.split("#")
+        world.authority.orders[order_url]["dead"] = identifier
+
+    return with_authority(world, answer=answer)
+
+
+def entry_of(world: World, name: str = "www") -> Entry:
+    return world.keeper().journal.read(name).entry
+
+
+def failure_of(world: World, name: str = "www") -> Failure:
+    failure = entry_of(world, name).failure
+    assert failure is not None
+    return failure
+
+
+def one_tick(keeper: Keeper, ask: Ask | None = None) -> Outcome:
+    (outcome,) = tick(keeper, [WWW], ask).outcomes
+    return outcome
+
+
+LIMITED = AuthorityError("too many certificates", kind="rateLimited", status=429, retry_after=30 * 3600.0)
+DOWN = AuthorityError("the CA at ca.test cannot be reached", "check the way out")
+
+
+# What is written down.
+
+
+def test_a_failed_proof_is_told_and_written_down_with_its_next_attempt() -> None:
+    world = World()
+
+    outcome = one_tick(blind(world))
+
+    failure = failure_of(world)
+    assert (outcome.outcome, outcome.reason) == ("failed", "not issued yet")
+    assert outcome.error == failure.error and "no such TXT record" in failure.error and "example.com" in failure.error
+    assert outcome.hint and "public" in outcome.hint
+    assert outcome.next_attempt is not None and abs(outcome.next_attempt - failure.next_attempt) < timedelta(seconds=1)
+    assert (failure.count, failure.kind) == (1, "incorrectResponse")
+    assert entry_of(world).closed and entry_of(world).records == ()
+    assert world.dns.records == set()
+
+
+def test_the_next_order_is_placed_after_the_pause_and_is_a_new_one() -> None:
+    world = World()
+    one_tick(blind(world))
+    paused = one_tick(world.keeper())
+    world.clock.later(HOUR)
+
+    outcome = one_tick(world.keeper())
+
+    assert paused.outcome == "waiting" and "no such TXT record" in (paused.error or "") and paused.next_attempt
+    assert outcome.outcome == "renewed"
+    assert world.authority.new_orders == 2
+
+
+def test_attempts_are_spread_out_up_to_a_day() -> None:
+    world, attempts = World(), []
+
+    for _ in range(24 * 7):
+        world.authority.refuse = [DOWN]
+        if one_tick(world.keeper()).outcome == "failed":
+            attempts.append(world.clock.now())
+        world.clock.later(HOUR)
+
+    pauses = [round((later - before) / HOUR) for before, later in pairwise(attempts)]
+    assert pauses == [1, 2, 4, 8, 16, 24, 24, 24, 24, 24]
+
+
+def test_a_success_wipes_the_failures_out() -> None:
+    world = World()
+    one_tick(blind(world))
+    world.clock.later(HOUR)
+
+    one_tick(world.keeper())
+
+    assert entry_of(world) == Entry()
+
+
+def test_a_failed_renewal_leaves_the_old_certificate_and_tells_its_facts() -> None:
+    world = World()
+    first = one_tick(world.keeper())
+    stored = world.records.objects["certificates/www"]
+    world.authority.proven.clear()  # else the CA remembers the old proof, and nothing has to be proven
+    world.clock.later(61 * DAY)
+
+    outcome = one_tick(blind(world))
+
+    assert (outcome.outcome, outcome.serial_number) == ("failed", first.serial_number)
+    assert outcome.not_after == first.not_after
+    assert world.records.objects["certificates/www"] == stored
+
+
+def test_one_names_failure_is_nobody_elses() -> None:
+    world = World()
+    world.authority.refuse = [DOWN]
+
+    outcomes = tick(world.keeper(), [WWW, API]).outcomes
+
+    assert sorted(one.outcome for one in outcomes) == ["failed", "renewed"]
+
+
+# Pauses, and who may break them.
+
+
+@pytest.mark.parametrize(
+    ("ask", "outcome"),
+    [
+        pytest.param(Ask(), "waiting", id="the schedule waits"),
+        pytest.param(Ask(by_name=True), "renewed", id="a person who names it does not"),
+        pytest.param(Ask(force=True), "waiting", id="force renews what is not due and nothing else"),
+        pytest.param(Ask(by_name=True, force=True), "renewed", id="named and forced"),
+    ],
+)
+def test_who_waits_for_our_own_pause(ask: Ask, outcome: str) -> None:
+    world = World()
+    world.authority.refuse = [DOWN]
+    one_tick(world.keeper())
+
+    assert one_tick(world.keeper(), ask).outcome == outcome
+
+
+@pytest.mark.parametrize("ask", [Ask(), Ask(by_name=True), Ask(force=True), Ask(by_name=True, force=True)])
+def test_nobody_goes_before_the_ca_said(ask: Ask) -> None:
+    world = World()
+    world.authority.refuse = [LIMITED]
+    first = one_tick(world.keeper())
+    world.clock.later(timedelta(hours=29))
+
+    again = one_tick(world.keeper(), ask)
+
+    assert (first.outcome, again.outcome) == ("failed", "waiting")
+    assert first.next_attempt is not None and first.next_attempt >= START + timedelta(hours=30)
+    assert "rate limit" in (first.hint or "")
+    assert world.authority.new_orders == 0
+
+
+def test_it_is_tried_again_as_soon_as_the_ca_said() -> None:
+    world = World()
+    world.authority.refuse = [LIMITED]
+    one_tick(world.keeper())
+    world.clock.later(timedelta(hours=30))
+
+    assert one_tick(world.keeper()).outcome == "renewed"
+
+
+def test_a_paused_account_is_told_with_its_page() -> None:
+    world = World()
+    said = "Your account is temporarily prevented. Visit: https://portal.test/sfe/v1/unpause?jwt=abc"
+    world.authority.refuse = [AuthorityError(said, kind="rateLimited", status=429)]
+
+    outcome = one_tick(world.keeper())
+
+    assert "https://portal.test/sfe/v1/unpause?jwt=abc" in (outcome.hint or "")
+
+
+def test_what_has_expired_is_tried_at_every_tick() -> None:
+    world, tried = World(), 0
+    one_tick(world.keeper())
+    world.clock.later(91 * DAY)
+
+    for _ in range(10):
+        world.authority.refuse = [DOWN]
+        tried += one_tick(world.keeper()).outcome == "failed"
+        world.clock.later(HOUR)
+
+    assert tried == 10
+
+
+def test_a_failure_of_what_was_not_due_is_forgotten_by_the_next_tick() -> None:
+    world = World()
+    one_tick(world.keeper())
+    world.authority.refuse = [DOWN]
+    failed = one_tick(world.keeper(), Ask(by_name=True, force=True))
+
+    kept = one_tick(world.keeper())
+
+    assert (failed.outcome, kept.outcome) == ("failed", "kept")
+    assert entry_of(world) == Entry()
+
+
+# The order itself knows.
+
+
+def test_a_finalize_whose_answer_was_lost_costs_one_certificate() -> None:
+    world = World()
+
+    def finalize(account: Account, order: Order, csr_pem: str) -> Order:
+        world.authority.finalize(account, order, csr_pem)
+        raise DOWN
+
+    outcome = one_tick(with_authority(world, finalize=finalize))
+
+    assert outcome.outcome == "renewed"
+    assert len(world.authority.issued) == 1
+
+
+def test_a_finalize_that_never_arrived_is_tried_again_with_the_same_order() -> None:
+    world = World()
+
+    def finalize(account: Account, order: Order, csr_pem: str) -> Order:
+        raise DOWN
+
+    failed = one_tick(with_authority(world, finalize=finalize))
+    world.clock.later(HOUR)
+
+    outcome = one_tick(world.keeper())
+
+    assert (failed.outcome, failed.error, failed.hint) == ("failed", DOWN.message, DOWN.hint)
+    assert outcome.outcome == "renewed"
+    assert (world.authority.new_orders, len(world.authority.issued)) == (1, 1)
+
+
+def test_an_answer_that_was_refused_since_it_was_given_already_is_no_failure() -> None:
+    world = World()
+
+    def answer(account: Account, challenge: Challenge) -> None:
+        world.authority.answer(account, challenge)
+        raise AuthorityError("not pending", kind="malformed", status=400)
+
+    assert one_tick(with_authority(world, answer=answer)).outcome == "renewed"
+
+
+def test_an_answer_that_was_refused_while_it_is_wanted_is_a_failure() -> None:
+    world = World()
+
+    def answer(account: Account, challenge: Challenge) -> None:
+        raise AuthorityError("go away", kind="serverInternal", status=500)
+
+    outcome = one_tick(with_authority(world, answer=answer))
+
+    assert (outcome.outcome, outcome.error) == ("failed", "go away")
+    assert entry_of(world).pending is not None
+
+
+def test_an_order_that_the_ca_has_forgotten_is_placed_anew() -> None:
+    world = World()
+    world.authority.processing = 1000
+    one_tick(world.keeper())
+    world.authority.orders.clear()
+    world.authority.processing = 0
+
+    assert one_tick(world.keeper()).outcome == "renewed"
+
+
+def test_an_order_that_the_ca_cannot_tell_of_is_not_placed_anew() -> None:
+    world = World()
+    world.authority.processing = 1000
+    one_tick(world.keeper())
+
+    def fetch_order(account: Account, url: str) -> Order:
+        raise AuthorityError("internal error", kind="serverInternal", status=500)
+
+    outcome = one_tick(with_authority(world, fetch_order=fetch_order))
+
+    assert outcome.outcome == "failed"
+    assert entry_of(world).pending is not None
+    assert world.authority.new_orders == 1
+
+
+def test_an_order_for_what_is_no_longer_wanted_is_not_finished() -> None:
+    world = World()
+    world.authority.processing = 1000
+    one_tick(world.keeper())
+    world.authority.processing = 0
+
+    (outcome,) = tick(world.keeper(), [replace(WWW, identifiers=("example.com",))]).outcomes
+
+    assert outcome.outcome == "renewed"
+    assert world.authority.issued[-1] == frozenset({"example.com"})
+
+
+def test_an_order_that_died_after_finalizing_is_given_up_and_ordered_anew() -> None:
+    world = World()
+
+    def fetch_order(account: Account, url: str) -> Order:
+        order = world.authority.fetch_order(account, url)
+        dead = order.status == "processing"
+        return replace(order, status="invalid", problem=Problem("caa", "CAA forbids")) if dead else order
+
+    world.authority.processing = 3
+    failed = one_tick(with_authority(world, fetch_order=fetch_order))
+    entry = entry_of(world)
+    world.clock.later(HOUR)
+
+    outcome = one_tick(world.keeper())
+
+    assert (failed.outcome, failed.error) == ("failed", "CAA forbids")
+    assert "CAA record" in (failed.hint or "")
+    assert entry.pending is None
+    assert outcome.outcome == "renewed"
+
+
+@pytest.mark.parametrize("status", ["invalid", "expired", "deactivated", "revoked"])
+def test_a_dead_authorization_ends_its_order_and_names_the_identifier(status: str) -> None:
+    world = World()
+
+    def authorization(account: Account, url: str) -> Authorization:
+        return replace(world.authority.authorization(account, url), status=status)
+
+    outcome = one_tick(with_authority(world, authorization=authorization))
+
+    assert outcome.outcome == "failed"
+    assert f"its authorization is {status}" in (outcome.error or "") and "example.com: " in (outcome.error or "")
+    assert entry_of(world).pending is None
+    assert world.dns.batches == 0
+
+
+def test_a_ca_without_dns_01_is_told() -> None:
+    world = World()
+
+    def authorization(account: Account, url: str) -> Authorization:
+        return replace(world.authority.authorization(account, url), challenge=None)
+
+    outcome = one_tick(with_authority(world, authorization=authorization))
+
+    assert "does not offer dns-01" in (outcome.error or "")
+
+
+# Chains that must not be kept.
+
+
+def test_a_chain_for_another_private_key_is_not_kept() -> None:
+    world = World()
+    one_tick(world.keeper())
+    before = world.records.objects["certificates/www"]
+    world.clock.later(61 * DAY)
+
+    outcome = one_tick(with_chains(world, lambda pem: replace(FakeChains().read(pem), spki_sha256="ab")))
+
+    assert (outcome.outcome, outcome.error) == ("failed", "the CA's certificate is for another private key")
+    assert world.records.objects["certificates/www"] == before
+
+
+def test_a_chain_that_was_cut_off_is_fetched_again_without_another_certificate() -> None:
+    world = World()
+    cut: Any = with_authority(world, download=lambda account, order: "-----BEGIN CERTIFICATE-----\n")
+    failed = one_tick(cut)
+    world.clock.later(HOUR)
+
+    outcome = one_tick(world.keeper())
+
+    assert (failed.outcome, outcome.outcome) == ("failed", "renewed")
+    assert len(world.authority.issued) == 1
+
+
+def test_an_order_whose_certificate_has_expired_meanwhile_does_not_stand_in_the_way_for_ever() -> None:
+    world = World()
+    world.authority.processing = 1000
+    one_tick(world.keeper())
+    world.authority.processing = 0
+    world.authority.orders["https://ca.test/order/1"]["left"] = 0
+    world.clock.later(100 * DAY)
+
+    outcomes = []
+    for _ in range(5):
+        outcomes.append(one_tick(world.keeper()).outcome)
+        world.clock.later(DAY)
+
+    assert outcomes[-1] == "kept"
+    assert outcomes.count("renewed") == 1
+
+
+# Keys and other trouble of our own.
+
+
+def test_a_key_that_cannot_be_sealed_fails_before_anything_is_ordered() -> None:
+    world = World()
+
+    def new_request(spec: Any) -> Any:
+        raise SealingError("a private key could not be sealed", "enable the KMS key again")
+
+    keys: Any = Altered(world.keys, new_request=new_request)
+    outcome = one_tick(replace(world.keeper(), keys=keys))
+
+    assert (outcome.outcome, outcome.hint) == ("failed", "enable the KMS key again")
+    assert world.authority.new_orders == 0
+
+
+def test_subproblems_name_the_identifiers() -> None:
+    world = World()
+    blamed = (("bad.example.com", "rejectedIdentifier", "policy forbids"),)
+    world.authority.refuse = [AuthorityError("refused", kind="rejectedIdentifier", status=400, subproblems=blamed)]
+
+    outcome = one_tick(world.keeper())
+
+    assert outcome.error == "refused (bad.example.com: policy forbids)"
+    assert "will not issue" in (outcome.hint or "")
+
+
+def test_a_name_without_a_zone_fails_with_a_hint_and_keeps_its_order_for_later() -> None:
+    world = World()
+    world.zones.zones = world.zones.zones[1:]
+
+    outcome = one_tick(world.keeper())
+
+    assert "no hosted zone for _acme-challenge.example.com" in (outcome.error or "")
+    assert "Route 53" in (outcome.hint or "")
+    assert entry_of(world).pending is not None
+
+
+def test_the_key_is_written_down_before_the_ca_is_asked_to_finalize() -> None:
+    world, seen = World(), []
+
+    def finalize(account: Account, order: Order, csr_pem: str) -> Order:
+        pending = entry_of(world).pending
+        seen.append((pending is not None and pending.url == order.url, pending and pending.request.csr_pem == csr_pem))
+        return world.authority.finalize(account, order, csr_pem)
+
+    one_tick(with_authority(world, finalize=finalize))
+
+    assert seen == [(True, True)]
+
+
+def test_a_claim_of_the_same_run_that_cannot_be_closed_is_no_other_run() -> None:
+    world = World()
+    world.authority.refuse = [DOWN]
+
+    one_tick(world.keeper())
+
+    assert entry_of(world).claim is None
+
+
+def test_a_validity_that_begins_a_little_ahead_of_our_clock_is_kept() -> None:
+    world = World()
+
+    def read(pem: str) -> Chain:
+        chain = FakeChains().read(pem)
+        begins = chain.validity.not_before + timedelta(minutes=50)
+        return replace(chain, validity=Validity(begins, chain.validity.not_after))
+
+    assert one_tick(with_chains(world, read)).outcome == "renewed"
+
+
+def refusing(errors: Sequence[AuthorityError]) -> World:
+    world = World()
+    world.authority.refuse = list(errors)
+    return world
+
+
+def test_a_retry_after_that_is_shorter_than_our_own_pause_does_not_shorten_it() -> None:
+    world = refusing([AuthorityError("busy", kind="serverInternal", status=503, retry_after=5.0)])
+
+    outcome = one_tick(world.keeper())
+
+    assert outcome.next_attempt is not None and outcome.next_attempt >= START + timedelta(minutes=29)
+
+
+def test_an_account_key_is_sealed_for_the_account_only() -> None:
+    world = World()
+    one_tick(world.keeper())
+
+    account, _ = world.keeper().accounts.read(CA)
+
+    assert account is not None and isinstance(account.private_key, Sealed)
+    assert b"certkeeper-account" in account.private_key.blob

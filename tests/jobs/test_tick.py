@@ -1,0 +1,432 @@
+"""What a tick does when all goes well, and what it shares among its names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from certkeeper.core.decision import Ask
+from certkeeper.core.document import decode
+from certkeeper.core.journal import Claim, Entry
+from certkeeper.core.model import Account, Certificate, CertificateRequest, CertificateSpec, HostedZone, TxtRecord
+from certkeeper.core.order import Order
+from certkeeper.jobs.keeper import Keeper
+from certkeeper.jobs.tick import tick
+from tests.fakes import API, CA, START, WWW, Altered, FakeChallengeRecords, Untouchable, World
+
+TWENTY = tuple(CertificateSpec(f"n{number:02}", (f"n{number:02}.example.com",), CA) for number in range(20))
+
+
+def idle(world: World) -> Keeper:
+    """A keeper that may use the store and nothing else."""
+    nobody: Any = Untouchable()
+    return replace(
+        world.keeper(),
+        authorities={CA: nobody},
+        keys=nobody,
+        chains=nobody,
+        challenge_records=nobody,
+        zones=nobody,
+        lookup=nobody,
+    )
+
+
+def with_authority(world: World, **methods: Any) -> Keeper:
+    altered: Any = Altered(world.authority, **methods)
+    return replace(world.keeper(), authorities={CA: altered})
+
+
+def held(world: World, name: str = "www") -> Certificate:
+    certificate, _ = world.keeper().certificates.read(name)
+    assert certificate is not None
+    return certificate
+
+
+def test_a_name_without_a_certificate_gets_one() -> None:
+    world = World()
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert (outcome.name, outcome.outcome, outcome.reason) == ("www", "renewed", "not issued yet")
+    assert outcome.serial_number == held(world).chain.serial_number
+    assert outcome.not_after == held(world).chain.validity.not_after
+    assert outcome.next_attempt == held(world).chain.validity.not_before + timedelta(days=60)
+    assert (outcome.error, outcome.hint) == (None, None)
+
+
+def test_what_is_stored_is_a_document_that_instances_can_read() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+
+    fields = decode(world.records.objects["certificates/www"][0], "www")
+
+    assert fields["identifiers"] == ["*.example.com", "example.com"]
+    assert fields["account_url"] == "https://ca.test/account/1"
+    assert fields["order_url"] == "https://ca.test/order/1"
+
+
+def test_what_is_good_is_kept_twice_without_a_word_to_anybody_but_the_store() -> None:
+    world = World()
+    tick(world.keeper(), [WWW, API])
+    stored = {path: version for path, (_, version, _) in world.records.objects.items() if path != "index"}
+
+    for _ in range(2):
+        world.clock.later(timedelta(hours=1))
+        outcomes = tick(idle(world), [WWW, API]).outcomes
+
+        assert [one.outcome for one in outcomes] == ["kept", "kept"]
+    assert {path: v for path, (_, v, _) in world.records.objects.items() if path != "index"} == stored
+
+
+def test_a_renewal_comes_at_its_time_and_not_before() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    due = held(world).chain.validity.not_before + timedelta(days=60)
+    world.clock.later(due - world.clock.now() - timedelta(seconds=1))
+    (early,) = tick(idle(world), [WWW]).outcomes
+    world.clock.later(timedelta(seconds=1))
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert early.outcome == "kept"
+    assert (outcome.outcome, outcome.reason) == ("renewed", f"due since {due:%Y-%m-%d %H:%M}Z")
+
+
+def test_a_renewal_has_a_higher_revision_and_a_private_key_of_its_own() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    before = held(world)
+    world.clock.later(timedelta(days=61))
+
+    tick(world.keeper(), [WWW])
+
+    assert held(world).revision > before.revision
+    assert held(world).chain.spki_sha256 != before.chain.spki_sha256
+
+
+def test_outcomes_come_in_the_order_of_the_settings() -> None:
+    world = World()
+    tick(world.keeper(), [TWENTY[3], TWENTY[7]])
+
+    report = tick(world.keeper(seed=5), TWENTY)
+
+    assert [one.name for one in report.outcomes] == [spec.name for spec in TWENTY]
+
+
+def test_twenty_names_share_one_wait_for_dns_one_list_of_zones_and_one_account() -> None:
+    world = World()
+
+    report = tick(world.keeper(), TWENTY)
+
+    assert {one.outcome for one in report.outcomes} == {"renewed"}
+    assert (world.dns.batches, world.zones.asked, len(world.authority.accounts)) == (1, 1, 1)
+
+
+def test_a_refused_record_among_twenty_does_not_stop_the_other_nineteen() -> None:
+    world = World()
+    world.dns.refuse = {"_acme-challenge.n07.example.com"}
+
+    report = tick(world.keeper(), TWENTY)
+
+    outcomes = {one.name: one for one in report.outcomes}
+    culprit = outcomes.pop("n07")
+    assert {one.outcome for one in outcomes.values()} == {"renewed"}
+    assert (culprit.outcome, culprit.error) == ("failed", "_acme-challenge.n07.example.com is refused")
+    assert world.dns.records == set()
+    assert len(world.authority.issued) == 19
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        pytest.param(replace(WWW, identifiers=("example.com",)), "identifiers changed", id="one identifier less"),
+        pytest.param(replace(WWW, key_type="rsa-2048"), "key type changed from ecdsa-p256 to rsa-2048", id="key type"),
+        pytest.param(replace(WWW, profile="tlsserver"), "profile changed from none to tlsserver", id="profile"),
+    ],
+)
+def test_what_is_wanted_otherwise_is_ordered_anew(changed: CertificateSpec, reason: str) -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+
+    (outcome,) = tick(world.keeper(), [changed]).outcomes
+
+    assert (outcome.outcome, outcome.reason) == ("renewed", reason)
+    assert set(held(world).chain.identifiers) == set(changed.identifiers)
+
+
+def test_identifiers_in_another_order_are_the_same() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+
+    (outcome,) = tick(idle(world), [replace(WWW, identifiers=WWW.identifiers[::-1])]).outcomes
+
+    assert outcome.outcome == "kept"
+
+
+def test_two_names_with_one_set_of_identifiers_go_one_after_another() -> None:
+    world, issued_before = World(reuse_orders=True), []
+
+    def new_order(account: Account, identifiers: Sequence[str], profile: str | None) -> Order:
+        issued_before.append(len(world.authority.issued))
+        return world.authority.new_order(account, identifiers, profile)
+
+    twin = replace(WWW, name="twin", identifiers=WWW.identifiers[::-1])
+    report = tick(with_authority(world, new_order=new_order), [WWW, twin])
+
+    assert [one.outcome for one in report.outcomes] == ["renewed", "renewed"]
+    assert issued_before == [0, 1]
+    assert held(world).chain.serial_number != held(world, "twin").chain.serial_number
+
+
+@pytest.mark.parametrize(
+    ("spec", "same"),
+    [
+        pytest.param(replace(WWW, reuse_private_key=True), True, id="asked for"),
+        pytest.param(WWW, False, id="not asked for"),
+        pytest.param(replace(WWW, reuse_private_key=True, key_type="rsa-2048"), False, id="another key type"),
+        pytest.param(replace(WWW, reuse_private_key=True, identifiers=("example.com",)), False, id="other identifiers"),
+    ],
+)
+def test_a_renewal_sends_the_stored_csr_again_where_that_is_asked_for(spec: CertificateSpec, same: bool) -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    before: CertificateRequest = held(world).request
+    world.clock.later(timedelta(days=61))
+
+    tick(world.keeper(), [spec])
+
+    assert (held(world).request == before) is same
+    assert len(world.authority.issued) == 2
+
+
+def test_an_explicit_cname_moves_the_record_to_its_target() -> None:
+    world = World()
+    world.lookup.cnames = {"_acme-challenge.api.example.com": "api.acme.example.net"}
+    seen: set[TxtRecord] = set()
+
+    def answer(account: Account, challenge: Any) -> None:
+        seen.update(world.dns.records)
+        world.authority.proven.add("api.example.com")
+
+    tick(with_authority(world, answer=answer), [API])
+
+    assert {(one.zone, one.name) for one in seen} == {("Z2", "api.acme.example.net")}
+
+
+def test_a_hosted_zone_named_in_the_settings_wins() -> None:
+    world = World()
+    world.zones.zones = (HostedZone("Z1", "example.com"), HostedZone("Z9", "example.com"))
+    keeper = world.keeper()
+
+    outcomes = tick(keeper, [replace(API, hosted_zone_id="Z9"), WWW]).outcomes
+
+    assert [one.outcome for one in outcomes] == ["renewed", "failed"]
+    assert "2 public hosted zones" in (outcomes[1].error or "")
+
+
+# Asking.
+
+
+def test_force_renews_what_is_not_due_and_says_why() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+
+    (outcome,) = tick(world.keeper(), [WWW], Ask(force=True)).outcomes
+
+    assert (outcome.outcome, outcome.reason) == ("renewed", "asked for by --force")
+    assert len(world.authority.issued) == 2
+
+
+def test_naming_what_is_not_due_does_nothing() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+
+    (outcome,) = tick(idle(world), [WWW], Ask(by_name=True)).outcomes
+
+    assert outcome.outcome == "kept"
+
+
+def test_progress_is_told_by_name() -> None:
+    world, told = World(), []
+
+    tick(replace(world.keeper(), tell=lambda name, doing: told.append((name, doing))), [API])
+
+    assert told == [
+        ("api", "ordering: not issued yet"),
+        ("", "presenting 1 challenge record"),
+        ("api", "proving"),
+        ("api", "finalizing"),
+        ("api", "stored"),
+    ]
+
+
+# Somebody else at work.
+
+
+def test_a_name_that_another_run_works_on_is_waited_for_and_told_as_waiting() -> None:
+    world = World()
+    world.keeper().journal.write("www", Entry(claim=Claim("somebody else", timedelta(minutes=15))), None)
+
+    (outcome,) = tick(idle(world), [WWW]).outcomes
+
+    assert (outcome.outcome, outcome.reason) == ("waiting", "another run is at work on it")
+    assert outcome.error is None
+    assert world.clock.now() >= START + timedelta(minutes=13)
+
+
+def test_what_the_other_run_has_done_meanwhile_is_reported() -> None:
+    world = World()
+    journal = world.keeper().journal
+    version = journal.write("www", Entry(claim=Claim("somebody else", timedelta(minutes=15))), None)
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        world.clock.wait(seconds)
+        if len(waits) == 3:
+            journal.write("www", Entry(), version)
+            tick(world.keeper(), [WWW])
+
+    clock: Any = Altered(world.clock, wait=wait)
+    (outcome,) = tick(replace(idle(world), clock=clock), [WWW], Ask(force=True)).outcomes
+
+    assert (outcome.outcome, outcome.serial_number) == ("kept", "0001")
+    assert len(waits) == 3
+
+
+def test_a_person_takes_over_at_once_what_the_schedule_waits_for() -> None:
+    world = World()
+    world.keeper().journal.write("www", Entry(claim=Claim("somebody else", timedelta(minutes=15))), None)
+
+    (outcome,) = tick(world.keeper(), [WWW], Ask(by_name=True)).outcomes
+
+    assert outcome.outcome == "renewed"
+    assert world.clock.now() < START + timedelta(minutes=1)
+
+
+def test_a_claim_that_has_run_out_holds_nobody_up() -> None:
+    world = World()
+    world.keeper().journal.write("www", Entry(claim=Claim("somebody else", timedelta(minutes=15))), None)
+    world.clock.later(timedelta(minutes=15))
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert outcome.outcome == "renewed"
+
+
+# Out of time.
+
+
+def test_what_there_is_no_time_for_waits_and_the_next_run_goes_on() -> None:
+    world = World()
+    world.authority.processing = 1000
+    (first,) = tick(world.keeper(), [WWW]).outcomes
+    entry = world.keeper().journal.read("www").entry
+    world.authority.orders["https://ca.test/order/1"]["left"] = 0
+    world.clock.later(timedelta(minutes=1))
+
+    (second,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert (first.outcome, first.reason, first.error) == ("waiting", "no time left; the next run goes on", None)
+    assert entry.claim is None and entry.failure is None
+    assert entry.pending is not None and entry.records == ()
+    assert second.outcome == "renewed"
+    assert (world.authority.new_orders, len(world.authority.issued)) == (1, 1)
+
+
+def test_no_record_stays_when_time_runs_out_while_proving() -> None:
+    world = World()
+    (outcome,) = tick(with_authority(world, answer=lambda account, challenge: None), [WWW]).outcomes
+    entry = world.keeper().journal.read("www").entry
+
+    (again,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert outcome.outcome == "waiting"
+    assert entry.claim is None and entry.records == () and entry.pending is not None
+    assert world.dns.records == set()
+    assert again.outcome == "renewed"
+    assert world.authority.new_orders == 1
+
+
+# Leftovers.
+
+
+def test_records_of_a_dead_order_go_though_the_certificate_is_kept() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    leftover = TxtRecord("Z1", "_acme-challenge.example.com", "left by a killed run")
+    world.dns.records.add(leftover)
+    keeper = world.keeper()
+    keeper.journal.write("www", Entry(records=(leftover,)), keeper.journal.read("www").version)
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert outcome.outcome == "kept"
+    assert world.dns.records == set()
+    assert world.keeper().journal.read("www").entry == Entry()
+
+
+def test_records_that_could_not_be_taken_away_are_remembered_and_taken_away_by_the_next_run() -> None:
+    world = World()
+    world.dns.stuck = True
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+    remembered = world.keeper().journal.read("www").entry.records
+    world.dns.stuck = False
+
+    (again,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert (outcome.outcome, again.outcome) == ("renewed", "kept")
+    assert len(remembered) == 2
+    assert world.dns.records == set()
+    assert world.keeper().journal.read("www").entry == Entry()
+
+
+# Defects.
+
+
+def test_a_defect_met_by_one_name_stays_with_that_name_and_quotes_nothing() -> None:
+    world = World()
+
+    def new_request(spec: CertificateSpec) -> CertificateRequest:
+        if spec.name == "www":
+            raise ValueError("-----BEGIN PRIVATE KEY----- very secret")
+        return world.keys.new_request(spec)
+
+    keys: Any = Altered(world.keys, new_request=new_request)
+    outcomes = tick(replace(world.keeper(), keys=keys), [WWW, API]).outcomes
+
+    assert [one.outcome for one in outcomes] == ["failed", "renewed"]
+    assert "ValueError" in (outcomes[0].error or "") and "test_tick" in (outcomes[0].error or "")
+    assert "secret" not in str(outcomes[0]) and "PRIVATE" not in str(outcomes[0])
+    assert outcomes[0].hint == "this is a defect; please report it"
+    assert world.keeper().journal.read("www").entry.claim is None
+
+
+def test_a_defect_while_proving_leaves_no_record() -> None:
+    world = World()
+
+    def answer(account: Account, challenge: Any) -> None:
+        raise RuntimeError
+
+    (outcome,) = tick(with_authority(world, answer=answer), [WWW]).outcomes
+
+    assert outcome.outcome == "failed"
+    assert world.dns.records == set()
+    assert world.keeper().journal.read("www").entry.records == ()
+
+
+def test_challenge_records_stand_only_while_they_are_proven() -> None:
+    world, standing = World(), []
+
+    def finalize(account: Account, order: Order, csr_pem: str) -> Order:
+        standing.append(len(world.dns.records))
+        return world.authority.finalize(account, order, csr_pem)
+
+    keeper = with_authority(world, finalize=finalize)
+    tick(replace(keeper, challenge_records=FakeChallengeRecords(world.dns)), [WWW])
+
+    assert standing == [0]

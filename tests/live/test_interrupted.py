@@ -1,0 +1,45 @@
+"""Ctrl-C in the middle of a renew: it ends in order, and what was begun is finished by the next run."""
+
+from __future__ import annotations
+
+import signal
+from threading import Event
+
+import pytest
+
+from certkeeper.sandbox.calls import Call, Fault, Phase
+from tests.live.operators import Operator
+
+pytestmark = pytest.mark.live
+
+
+@pytest.mark.parametrize("operation", ["newOrder", "challenge", "finalize"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_gives_its_claim_back_and_the_next_run_finishes_with_one_certificate(
+    operator: Operator, operation: str, number: signal.Signals
+) -> None:
+    held = Event()
+
+    def watcher(phase: Phase, call: Call) -> None:
+        if (phase, call.operation) == ("before", operation):
+            held.set()
+
+    with operator.watching(watcher), operator.acme.fault(Fault("delay", "acme", operation, times=1, seconds=60)):
+        keeper = operator.start("renew", "--json")
+        assert held.wait(60)
+        keeper.signal(number)
+    said = keeper.end(30)
+    entry, txt_records = operator.journal(), operator.txt_records()
+
+    again = operator.renew()
+
+    assert said.status == 130
+    assert "interrupted" in said.talk
+    assert "Traceback" not in said.talk
+    assert said.outcomes[operator.name]["outcome"] in ("waiting", "renewed")
+    assert entry.claim is None
+    assert entry.records == ()
+    assert txt_records == []
+    assert again.status == 0
+    assert again.outcomes[operator.name]["outcome"] in ("renewed", "kept")
+    operator.assert_one_good_certificate()
