@@ -77,14 +77,14 @@ class Planned:
     budget: Budget | None = None
 
 
-def status(records: Records, specs: Sequence[CertificateSpec], now: datetime) -> Survey:
+def status(records: Records, specs: Sequence[CertificateSpec], now: datetime, names: Sequence[str] = ()) -> Survey:
     """From the index alone, which needs no right but to read it. Raises StoreError."""
     index, _ = indexes.read(records)
     wanted = {spec.name: spec for spec in specs}
     chosen = [*wanted, *sorted(set(index.facts) - set(wanted))]
     spent = issued_by_set(index)
     statuses = (_status(name, wanted.get(name), index.facts.get(name, Facts()), spent, now) for name in chosen)
-    return Survey(tuple(one for one in statuses if one is not None), index.as_of)
+    return Survey(tuple(one for one in statuses if one is not None), index.as_of).of(names)
 
 
 def _status(name: str, spec: CertificateSpec | None, facts: Facts, spent: Issued, now: datetime) -> Status | None:

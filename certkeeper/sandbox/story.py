@@ -100,7 +100,7 @@ def _boot(sandbox: Sandbox, client: Path, number: int) -> Boot:
     ]  # fmt: skip
     began = time.perf_counter()
     done = subprocess.run(
-        command, env=_clean(sandbox.instance_environment), capture_output=True, text=True, timeout=60, check=False
+        command, env=clean(sandbox.instance_environment), capture_output=True, text=True, timeout=60, check=False
     )
     seconds = time.perf_counter() - began
     if done.returncode:
@@ -151,7 +151,7 @@ def _certbot(sandbox: Sandbox) -> Refused | None:
 
 def _certbot_at_boot(sandbox: Sandbox, program: Path, number: int) -> str | None:
     disk = sandbox.folder / f"certbot-{number}"
-    environment = _clean(
+    environment = clean(
         {**sandbox.environment, "REQUESTS_CA_BUNDLE": str(sandbox.tls.bundle), "PATH": os.environ.get("PATH", "")}
     )
     profile = ["--preferred-profile", "tlsserver"] if sandbox.ca.has_profiles else []
@@ -230,14 +230,15 @@ def _wait(sandbox: Sandbox) -> None:
 
 def _certkeeper(sandbox: Sandbox, *arguments: str) -> int:
     """The operator's own command, as a process of its own."""
-    environment = _clean({**sandbox.environment, "PATH": os.environ.get("PATH", "")})
+    environment = clean({**sandbox.environment, "PATH": os.environ.get("PATH", "")})
     sys.stdout.flush()
     return subprocess.run(
         [sys.executable, "-m", "certkeeper", *arguments], env=environment, check=False, timeout=600
     ).returncode
 
 
-def _clean(more: Mapping[str, str]) -> dict[str, str]:
+def clean(more: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without what would lead a child to another AWS, CA or proxy, and with `more`."""
     return {**{key: value for key, value in os.environ.items() if not key.startswith(STRANGE)}, **more}
 
 

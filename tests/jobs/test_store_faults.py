@@ -103,7 +103,7 @@ def test_an_index_that_cannot_be_decoded_is_made_anew(garbage: bytes) -> None:
 
     assert [one.outcome for one in report.outcomes] == ["renewed", "renewed"]
     assert report.trouble is None
-    assert world.records.objects["index"][0].startswith(b'{\n "format": 1')
+    assert world.records.objects["index"][0].startswith(b'{"format": 1')
 
 
 def test_without_the_index_every_name_is_looked_at_itself() -> None:

@@ -1,0 +1,137 @@
+"""How long a renewal takes and what it asks of Route 53, side by side with certbot and lego on the same stack.
+
+    python bench/renewal.py            propagation of 5 s, Route 53 at 5 requests a second
+    python bench/renewal.py --fast     no delay, no throttle
+
+Every client is run as its users run it, as a process of its own; the sandbox counts. Peers that are not installed are
+left out (scripts/get-peers brings certbot). Ratios are to certkeeper in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from certkeeper.sandbox import parts
+from certkeeper.sandbox.stack import Sandbox
+from certkeeper.sandbox.story import clean
+
+Names = Sequence[Sequence[str]]
+CASES: dict[str, Names] = {
+    "1 name": [["www.example.com"]],
+    "apex + wildcard": [["example.com", "*.example.com"]],
+    "20 certificates": [[f"host{n}.example.com"] for n in range(20)],
+    "50 names": [[f"host{n}.example.com" for n in range(50)]],
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one client took for one case."""
+
+    client: str
+    case: str
+    seconds: float
+    route53: int
+    throttled: int
+    acme: int
+    issued: int
+
+
+def certkeeper(sandbox: Sandbox, names: Names, folder: Path) -> None:
+    """One run for all."""
+    sandbox.settings({f"certificate-{n}": one for n, one in enumerate(names)})
+    _run([sys.executable, "-m", "certkeeper", "renew"], sandbox.environment)
+
+
+def certbot(sandbox: Sandbox, names: Names, folder: Path) -> None:
+    """One run for each certificate, as certbot has it."""
+    program = parts.find("certbot")
+    for one in names:
+        domains = [word for name in one for word in ("-d", name)]
+        _run(
+            [str(program), "certonly", "-n", "--agree-tos", "--register-unsafely-without-email", "--dns-route53",
+             "--preferred-profile", "tlsserver", "--server", sandbox.proxy.directory_url, *domains,
+             "--config-dir", f"{folder}/etc", "--work-dir", f"{folder}/work", "--logs-dir", f"{folder}/logs"],
+            {**sandbox.environment, "REQUESTS_CA_BUNDLE": str(sandbox.tls.bundle)},
+        )  # fmt: skip
+
+
+def lego(sandbox: Sandbox, names: Names, folder: Path) -> None:
+    """One run for each certificate."""
+    program = parts.find("lego")
+    for one in names:
+        domains = [word for name in one for word in ("--domains", name)]
+        _run(
+            [str(program), "--accept-tos", "--email", "ops@example.com", "--dns", "route53", "--path", str(folder),
+             "--server", sandbox.proxy.directory_url, "--dns.resolvers", sandbox.dns.address,
+             "--dns.propagation-disable-ans", *domains, "run", "--profile", "tlsserver"],
+            {**sandbox.environment, "LEGO_CA_CERTIFICATES": str(sandbox.tls.bundle), "AWS_POLLING_INTERVAL": "1"},
+        )  # fmt: skip
+
+
+CLIENTS: dict[str, Callable[[Sandbox, Names, Path], None]] = {
+    "certkeeper": certkeeper,
+    "certbot": certbot,
+    "lego": lego,
+}
+
+
+def measured(client: str, case: str, fast: bool) -> Row:
+    """One client, one case, on a stack of its own."""
+    with Sandbox() as sandbox, tempfile.TemporaryDirectory() as folder:
+        if not fast:
+            sandbox.zones.propagation, sandbox.zones.requests_per_second, sandbox.zones.burst = 5, 5, 5
+        begin = time.perf_counter()
+        CLIENTS[client](sandbox, CASES[case], Path(folder))
+        seconds = time.perf_counter() - begin
+        calls = sandbox.desk.calls("route53")
+        return Row(
+            client=client,
+            case=case,
+            seconds=seconds,
+            route53=len(calls),
+            throttled=sum(call.fault == "Throttling" for call in calls),
+            acme=len(sandbox.desk.calls("acme")),
+            issued=len(sandbox.proxy.issued()),
+        )
+
+
+def _run(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        command, env=clean({**environment, "PATH": os.environ["PATH"]}), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{command[0]} failed:\n{done.stderr[-2000:]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fast", action="store_true", help="no propagation delay, no throttle")
+    parser.add_argument("--case", choices=CASES, action="append", help="only these")
+    said = parser.parse_args()
+    clients = [one for one in CLIENTS if one == "certkeeper" or parts.find(one)]
+    print(
+        f"{'case':16} {'client':11} {'wall s':>8} {'ratio':>6} {'Route 53':>9} {'throttled':>9} {'ACME':>5} {'issued':>6}"
+    )
+    for case in said.case or CASES:
+        ours = 0.0
+        for client in clients:
+            row = measured(client, case, said.fast)
+            ours = ours or row.seconds
+            print(
+                f"{case:16} {client:11} {row.seconds:8.1f} {row.seconds / ours:6.1f} {row.route53:9} "
+                f"{row.throttled:9} {row.acme:5} {row.issued:6}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
