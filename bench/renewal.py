@@ -118,9 +118,8 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, action="append", help="only these")
     said = parser.parse_args()
     clients = [one for one in CLIENTS if one == "certkeeper" or parts.find(one)]
-    print(
-        f"{'case':16} {'client':11} {'wall s':>8} {'ratio':>6} {'Route 53':>9} {'throttled':>9} {'ACME':>5} {'issued':>6}"
-    )
+    head = ("wall s", 8), ("ratio", 6), ("Route 53", 9), ("throttled", 9), ("ACME", 5), ("issued", 6)
+    print(f"{'case':16} {'client':11} " + " ".join(f"{word:>{width}}" for word, width in head))
     for case in said.case or CASES:
         ours = 0.0
         for client in clients:
