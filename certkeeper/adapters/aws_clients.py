@@ -13,7 +13,7 @@ from certkeeper import __version__
 from certkeeper.core.errors import SettingsError, StoreError
 
 CONNECTIONS = 10
-CONNECT_SECONDS, READ_SECONDS = 5, 15
+CONNECT_SECONDS, READ_SECONDS = 4, 8
 
 
 class Aws:
@@ -29,9 +29,9 @@ class Aws:
         with self._lock:
             if (service, region) not in self._clients:
                 # Route 53 throttles at five requests a second for the whole account, so patience matters there.
-                tries = 10 if service == "route53" else 4
+                tries = 10 if service == "route53" else 3
                 how = Config(
-                    retries={"mode": "standard", "max_attempts": tries},
+                    retries={"mode": "standard", "total_max_attempts": tries},
                     connect_timeout=CONNECT_SECONDS,
                     read_timeout=READ_SECONDS,
                     user_agent_extra=f"certkeeper/{__version__}",

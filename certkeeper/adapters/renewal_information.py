@@ -13,6 +13,7 @@ from certkeeper.core.ari import Information, Silence, pause, read
 
 TIMEOUT = (5, 15)
 LARGEST = 64 * 1024
+SOON = 3600.0
 
 
 class HttpRenewalInformation:
@@ -22,15 +23,20 @@ class HttpRenewalInformation:
         self._bundles = bundles
         self._lock = Lock()
         self._urls: dict[str, str | None] = {}
+        self._out_of_reach: set[str] = set()
 
     def ask(self, directory: str, certificate_id: str, now: datetime) -> Information | None:
+        if directory in self._out_of_reach:
+            return Silence(now + pause(SOON))
         try:
             url = self._url(directory)
             if url is None:
                 return None
             response = self._get(directory, f"{url.rstrip('/')}/{certificate_id}")
         except (requests.RequestException, ValueError, OSError):
-            return Silence(now + pause(None))
+            # Thousands of names must not wait one after another for a CA that answers nobody.
+            self._out_of_reach.add(directory)
+            return Silence(now + pause(SOON))
         retry_after = response.headers.get("Retry-After", "")
         seconds = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else None
         if response.status_code != 200 or len(response.content) > LARGEST:

@@ -250,9 +250,14 @@ def _interruptible(stop: Callable[[], None]) -> Iterator[list[int]]:
     caught: list[int] = []
 
     def handle(number: int, frame: object) -> None:
+        # os.write, since the signal may have come while sys.stderr was being written.
+        if caught:
+            # Nothing ends a thread that waits for an answer; what it began is journaled.
+            os.write(2, b"certkeeper: interrupted again; the next run finishes what was begun\n")
+            os._exit(INTERRUPTED)
         caught.append(number)
         stop()
-        signal.signal(number, before[signal.Signals(number)])
+        os.write(2, b"certkeeper: ending in order; once more ends it at once\n")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

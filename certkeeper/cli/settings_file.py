@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
+
+from certkeeper import config
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Answers:
 def text(answers: Answers) -> str:
     """The settings file."""
     kms = answers.sealing == "kms"
-    name = answers.identifiers[0].removeprefix("*.")
+    name = _name(answers.identifiers[0])
     listed = ", ".join(json.dumps(one, ensure_ascii=False) for one in answers.identifiers)
     contact = f"contact   = {json.dumps(answers.contact)}" if answers.contact else '# contact = "ops@example.com"'
     return f"""\
@@ -45,3 +48,9 @@ directory = "{"letsencrypt-staging" if answers.staging else "letsencrypt"}"
 identifiers = [{listed}]
 # key_type = "ecdsa-p256"    # ecdsa-p256 | ecdsa-p384 | rsa-2048 | rsa-3072 | rsa-4096
 """
+
+
+def _name(identifier: str) -> str:
+    with suppress(ValueError):  # config.parse() tells it better
+        identifier = config.identifier(identifier)
+    return identifier.removeprefix("*.")[:64]

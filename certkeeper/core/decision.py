@@ -175,7 +175,7 @@ def why_due(spec: CertificateSpec, held: Held | None, now: datetime) -> str | No
 
 def is_staging(directory: str) -> bool:
     """Whether a CA is for rehearsals; what it issues never replaces what a real one did."""
-    host = directory.split("/")[2] if directory.count("/") >= 2 else directory
+    host = directory.split("/")[2].split(":")[0] if directory.count("/") >= 2 else directory
     return any(word in STAGING for word in host.replace(".", "-").split("-"))
 
 
@@ -209,7 +209,7 @@ def state(spec: CertificateSpec | None, held: Held | None, failure: Failure | No
         return "overdue"
     if failure is not None:
         return "failing"
-    return "due" if why_due(spec, held, now) else "ok"
+    return "ok" if isinstance(decide(spec, held, None, now), Keep) else "due"
 
 
 def _minute(moment: datetime) -> str:

@@ -108,7 +108,8 @@ def instant(text: object) -> datetime:
     try:
         if not isinstance(text, str) or len(text) != 20 or text[4::3][:2] != "--" or text[10::3] != "T::Z":
             raise ValueError
-        if not text.isascii():  # int() would take other scripts' digits
+        digits = text[:4] + text[5:7] + text[8:10] + text[11:13] + text[14:16] + text[17:19]
+        if not (digits.isascii() and digits.isdigit()):  # int() takes signs, blanks and other scripts' digits too
             raise ValueError
         return datetime(
             int(text[:4]),

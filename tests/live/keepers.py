@@ -53,6 +53,11 @@ class Keeper:
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
 
+    @property
+    def talk(self) -> str:
+        """What it has said on stderr so far."""
+        return (Path(self._folder.name) / "talk").read_text()
+
     def end(self, seconds: float = 100) -> Said:
         """Wait for its end."""
         self._process.join(seconds)

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -37,6 +38,14 @@ SPKI = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyI
 def clean(more: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without anything that would lead elsewhere, and `more`."""
     return {**{key: value for key, value in os.environ.items() if not key.startswith(STRANGE)}, **more}
+
+
+def awaited(condition: Callable[[], bool], seconds: float = 15) -> bool:
+    """Whether it comes to hold in time."""
+    deadline = time.monotonic() + seconds
+    while not (good := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return good
 
 
 class Operator:

@@ -16,7 +16,7 @@ from tests.live.operators import Operator
 
 pytestmark = pytest.mark.live
 
-SIDE_BY_SIDE = 6
+SIDE_BY_SIDE = 12
 KINDS = ("certificates", "journal")
 REFUSALS = {
     "500": Fault("refuse", status=500, code="InternalError"),

@@ -7,13 +7,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.live.keepers import ROOT
-from tests.live.operators import clean
+from tests.live.operators import awaited, clean
 
 pytestmark = pytest.mark.live
 
@@ -28,6 +27,8 @@ def started(folder: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # Where the tests run in the background, SIGINT is ignored, and that is passed on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
@@ -46,9 +47,7 @@ def left(folder: Path) -> list[str]:
 
 def assert_nothing_left(folder: Path) -> None:
     # A guard needs a moment to end what it guards.
-    deadline = time.monotonic() + 10
-    while left(folder) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    awaited(lambda: left(folder) == [])
     assert left(folder) == []
 
 

@@ -8,7 +8,8 @@ from threading import Event
 import pytest
 
 from certkeeper.sandbox.calls import Call, Fault, Phase
-from tests.live.operators import Operator
+from certkeeper.sandbox.stack import Sandbox
+from tests.live.operators import Operator, awaited
 
 pytestmark = pytest.mark.live
 
@@ -43,3 +44,31 @@ def test_interrupted_it_gives_its_claim_back_and_the_next_run_finishes_with_one_
     assert again.status == 0
     assert again.outcomes[operator.name]["outcome"] in ("renewed", "kept")
     operator.assert_one_good_certificate()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_second_ctrl_c_ends_it_at_once_and_the_next_run_finishes_with_one_certificate(
+    sandbox: Sandbox, count: int
+) -> None:
+    with Operator(sandbox, count=count) as operator:
+        held = Event()
+
+        def watcher(phase: Phase, call: Call) -> None:
+            if (phase, call.operation) == ("before", "finalize"):
+                held.set()
+
+        with operator.watching(watcher), operator.acme.fault(Fault("delay", "acme", "finalize", seconds=60)):
+            keeper = operator.start("renew", "--json")
+            assert held.wait(60)
+            keeper.signal(signal.SIGINT)
+            assert awaited(lambda: "once more ends it at once" in keeper.talk)
+            keeper.signal(signal.SIGINT)
+            said = keeper.end(10)
+
+        again = operator.renew(*operator.names)
+
+        assert said.status == 130
+        assert "interrupted" in said.talk
+        assert again.status == 0
+        for name in operator.names:
+            operator.assert_one_good_certificate(name)

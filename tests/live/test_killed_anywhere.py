@@ -19,7 +19,7 @@ from tests.live.operators import Operator
 
 pytestmark = pytest.mark.live
 
-SIDE_BY_SIDE = 4
+SIDE_BY_SIDE = 6
 # Every call of a first issuance for a name and its wildcard: service, operation, what in the store, and which one.
 MOMENTS = (
     "sts GetCallerIdentity 1",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from certkeeper.deployment.one_file import one_file
 from certkeeper.sandbox import parts
 from certkeeper.sandbox.stack import Sandbox
 from certkeeper.sandbox.web_server import Nginx, served_serial
-from tests.live.operators import Operator, clean
+from tests.live.operators import Operator, awaited, clean
 
 pytestmark = pytest.mark.live
 
@@ -76,13 +75,6 @@ class Instance:
         paths = [self.disk, *self.disk.rglob("*")]
         found = {str(path): path.lstat() for path in paths}
         return {path: (at.st_ino, at.st_mtime_ns, at.st_ctime_ns, at.st_mode) for path, at in found.items()}
-
-
-def awaited(condition: Callable[[], bool], seconds: float = 15) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (good := condition()) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return good
 
 
 @pytest.fixture(name="instance")
