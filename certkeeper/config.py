@@ -139,7 +139,7 @@ def parse(text: str, file: str, included: Mapping[str, str] | None = None) -> Se
 def store_url(text: str) -> tuple[str, str]:
     """Bucket and prefix of `s3://bucket/prefix`. Raises SettingsError."""
     found = _STORE.fullmatch(text)
-    if not found or "//" in (found.group(2) or ""):
+    if not found or "//" in text.removeprefix("s3://"):
         raise SettingsError(f"{text!r} is not a store", "write it as s3://bucket/prefix")
     return found.group(1), found.group(2) or ""
 
@@ -268,7 +268,7 @@ class _Reader:
             self.fault(
                 "certificates_in",
                 f"{value!r} is not a place for certificates",
-                'write it as "secretsmanager:PREFIX", like "secretsmanager:prod"; leave it out to keep them in the store',
+                'write it as "secretsmanager:PREFIX", like "secretsmanager:prod"; without it they are in the store',
             )
             return None
         return place[1]
@@ -463,8 +463,8 @@ class _Reader:
 
 def _dotted(name: str, said: Mapping[str, Any]) -> list[str]:
     """The dotted names that unquoted headers like `[certificates.example.com]` have torn into tables."""
-    if not said or any(key in CERTIFICATE for key in said) or not all(isinstance(one, dict) for one in said.values()):
-        return []
+    if not said or not all(isinstance(one, dict) for one in said.values()):
+        return []  # no key of a certificate takes a table, not even `ca`, which is a top-level domain too
     return [
         dotted for inner, fields in said.items() for dotted in _dotted(f"{name}.{inner}", fields) or [f"{name}.{inner}"]
     ]

@@ -40,9 +40,7 @@ class KmsSealer:
 
     def open(self, sealed: Sealed, context: Mapping[str, str]) -> bytes:
         if sealed.sealing != "kms" or sealed.kms_key_arn is None:
-            raise SealingError(
-                "the private key was not sealed by KMS", "set sealing back to what it was"
-            )
+            raise SealingError("the private key was not sealed by KMS", "set sealing back to what it was")
         try:
             answer = self._kms.decrypt(
                 KeyId=sealed.kms_key_arn, CiphertextBlob=sealed.blob, EncryptionContext=dict(context)

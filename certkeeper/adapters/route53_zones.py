@@ -68,6 +68,7 @@ class _Work:
     zone: str
     edits: dict[str, _Edit]
     changes: list[str] = field(default_factory=list)
+    gone: bool = False
     refused: dict[str, CertkeeperError] = field(default_factory=dict)
 
 
@@ -122,7 +123,7 @@ class Route53ChallengeRecords:
             name: merged(edit.known, name, edit.add, edit.remove)
             for name, edit in ((name, work.edits[name]) for name in names)
         }
-        swaps = {name: swap(work.edits[name].known, wanted[name]) for name in names}
+        swaps = {name: self._swap(work.edits[name], wanted[name]) for name in names}
         for batch in batches([one for one in swaps.values() if one]):
             within = [one[0].record_set.name for one in batch]
             try:
@@ -133,10 +134,19 @@ class Route53ChallengeRecords:
                 for name in within:
                     work.edits[name].known = wanted[name]
 
+    @staticmethod
+    def _swap(edit: _Edit, wanted: RecordSet | None) -> tuple[Change, ...]:
+        if edit.add and edit.known is not None and edit.known == wanted:
+            # It stands there already, from a change of ours whose answer was lost, and may not be INSYNC yet: the same
+            # once more gives a change to wait for.
+            return Change("DELETE", edit.known), Change("CREATE", edit.known)
+        return swap(edit.known, wanted)
+
     def _refused(
         self, work: _Work, names: Sequence[str], error: ClientError | BotoCoreError, *, reread: bool, tries: int
     ) -> None:
         code = _code(error)
+        work.gone = work.gone or code == "NoSuchHostedZone"
         # The message names the culprits; the others need not be read again.
         blamed = [name for name in names if _named(name, error)] if code == "InvalidChangeBatch" else []
         innocent = [name for name in names if name not in blamed]
@@ -183,6 +193,7 @@ class Route53ChallengeRecords:
                 HostedZoneId=work.zone, StartRecordName=name, StartRecordType="TXT", MaxItems="1"
             )
         except (ClientError, BotoCoreError) as error:
+            work.gone = work.gone or _code(error) == "NoSuchHostedZone"
             work.refused[name] = _dns_error(f"the TXT record {name} could not be read", error)
             return False
         work.edits[name].known = None
@@ -265,7 +276,8 @@ class Route53ChallengeRecords:
             }
             undo[zone] = _Work(zone, edits)
         self._side_by_side([partial(self._submit, work) for work in undo.values() if work.edits])
-        return {record for record in records if record.name in undo[record.zone].refused}
+        # With its zone, a record is gone too.
+        return {one for one in records if one.name in undo[one.zone].refused and not undo[one.zone].gone}
 
 
 def _works(records: Sequence[TxtRecord], leftovers: Sequence[TxtRecord]) -> dict[str, _Work]:

@@ -68,13 +68,14 @@ class SecretsManagerRecords:
             answer = self._secrets_manager.get_secret_value(SecretId=name, VersionStage=CURRENT)
         except Refused as error:
             if _code(error) in ("ResourceNotFoundException", "InvalidRequestException"):
-                return self._absent(name, _code(error))
+                self._make_sure_of_absence(name, _code(error))
+                return None
             raise _store_error("read", name, error) from None
         text = answer.get("SecretString")
         return Stored(answer["SecretBinary"] if text is None else text.encode(), answer["VersionId"], _age(answer))
 
-    def _absent(self, name: str, code: str) -> None:
-        """Tell why there is no value: a secret that is not there and one that has no value are refused alike."""
+    def _make_sure_of_absence(self, name: str, code: str) -> None:
+        # A secret that is not there and one that has no current value are refused alike.
         try:
             secret = self._secrets_manager.describe_secret(SecretId=name)
         except Refused as error:
@@ -94,7 +95,7 @@ class SecretsManagerRecords:
         raise StoreError(f"Secrets Manager could not read the secret {name}: {code}", "it is tried again")
 
     def write(self, path: str, data: bytes, version: str | None) -> str:
-        """`data` is text in UTF-8. A conflict, too, if another writer put a value and was not read by us yet."""
+        """`data` is text in UTF-8."""
         name = self._secret_name(path)
         if len(data) > LARGEST:
             raise StoreError(
@@ -196,4 +197,5 @@ def _code(error: ClientError | BotoCoreError) -> str:
 def _age(answer: Any) -> timedelta:
     """By AWS's own clock: the answer's Date less the version's CreatedDate."""
     served = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-    return max(timedelta(0), served - answer["CreatedDate"])
+    age: timedelta = served - answer["CreatedDate"]
+    return max(timedelta(0), age)

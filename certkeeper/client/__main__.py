@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from certkeeper import __version__
 from certkeeper.client.arguments import HELP, Options
-from certkeeper.client.pull import Pull, complain
-from certkeeper.core.errors import SettingsError
+from certkeeper.client.pull import Pull, complain, public
+from certkeeper.client.timer import install_timer
+from certkeeper.core.errors import CertkeeperError, SettingsError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (see --help)."""
+    words = sys.argv[1:] if argv is None else argv
     try:
-        options = Options(sys.argv[1:] if argv is None else argv)
+        options = Options(words)
         if options.asks_for:
             print(HELP if options.asks_for == "--help" else f"certkeeper-pull {__version__}")
             return 0
-        return Pull(options).run()
+        pull = Pull(options)
+        code = pull.run()
+        if "--install-timer" in options.values:  # even now that nothing came: the timer goes on trying
+            settings = {name: value for name, value in public(os.environ).items() if name.startswith("AWS_")}
+            try:
+                pull.say(install_timer(words, options, settings))
+            except (CertkeeperError, OSError) as error:
+                complain(error)
+                return code or 3
+        return code
     except SettingsError as error:
         complain(error)
         return 2

@@ -8,21 +8,22 @@ from certkeeper.core.document import is_name
 from certkeeper.core.errors import SettingsError
 
 HELP = """\
-usage: certkeeper-pull NAME... --from s3://BUCKET/PREFIX [options]
+usage: certkeeper-pull NAME... --from s3://BUCKET/PREFIX|secretsmanager:PREFIX [options]
 
 Fetch certificates, prove them good, install them in one atomic step, reload the web server.
 
-  --from s3://BUCKET/PREFIX  the store
+  --from STORE               s3://BUCKET/PREFIX, or secretsmanager:PREFIX
   --into FOLDER              default /etc/letsencrypt; servers read FOLDER/live/NAME/{fullchain,privkey}.pem
   --for DNSNAME              a name the certificate must cover, whatever the document says; may be repeated
   --reload COMMAND           run by sh after an installation, until it has succeeded once
   --check COMMAND            run by sh before the reload; if it fails, and passes with the old pair, that returns
   --wait SECONDS             how long to wait for what is not there, not allowed or out of reach yet
-  --region REGION            default: AWS_REGION, AWS_DEFAULT_REGION, the instance's own
+  --region REGION            the store's; default: AWS_REGION, AWS_DEFAULT_REGION, the instance's own
   --bucket-owner ACCOUNT     refuse a bucket of any other account
   --owner USER[:GROUP]       who may read the private key; default: root alone
   --combined                 write combined.pem as well: fullchain and private key in one file
   --roots FILE               prove chains against these roots instead of the system's
+  --install-timer            do the same at every boot and every hour from now on, by systemd
   --quiet                    say nothing but errors
   --help, --version
 
@@ -33,8 +34,9 @@ Exit 0: a proven, in-date certificate is installed (new, unchanged, or kept beca
 example: certkeeper-pull example.com --from s3://certs-123456789012/prod --reload "systemctl reload nginx"
 """
 _VALUED = ("from", "into", "for", "reload", "check", "wait", "region", "bucket-owner", "owner", "roots")
-_FLAGS = ("combined", "quiet", "help", "version")
+_FLAGS = ("combined", "quiet", "install-timer", "help", "version")
 _DNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*")
+_SECRET_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_+=.@-")
 
 
 class Options:
@@ -51,24 +53,21 @@ class Options:
         self.bucket, _, prefix = place.partition("/")
         self.prefix = prefix.strip("/")
         self.into = os.path.abspath(self.values.get("--into", "/etc/letsencrypt"))
-        self.bucket_owner = self.values.get("--bucket-owner", "")
-        self.roots = self.values.get("--roots")
-        self.quiet = "--quiet" in self.values
         wait = self.values.get("--wait", "0")
         self.wait = int(wait) if set(wait) <= set("0123456789") and 0 < len(wait) < 8 else -1
+        found = scheme == "s3" and len(self.bucket) >= 3 and is_name(self.bucket) and "_" not in self.bucket
+        if self.source.startswith("secretsmanager:"):
+            self.bucket, self.prefix = "", self.source.partition(":")[2].strip("/")
+            found = self.prefix != "" and set(self.prefix) <= _SECRET_NAME
         for good, message in (
             (self.names, "which certificate? give at least one NAME"),
             (all(is_name(name) for name in self.names), "a NAME is [a-z0-9][a-z0-9._-]{0,63}"),
             (self.source, "--from is missing"),
-            (not self.source.startswith("secretsmanager:"), "--from secretsmanager: is not in this version"),
-            (
-                scheme == "s3" and len(self.bucket) >= 3 and is_name(self.bucket) and "_" not in self.bucket,
-                "--from is not of the form s3://BUCKET/PREFIX",
-            ),
+            (found, "--from is not of the form s3://BUCKET/PREFIX or secretsmanager:PREFIX"),
             (self.wait >= 0, "--wait takes whole seconds"),
             (all(one and set(one) <= _DNS for one in self.identifiers), "--for takes a DNS name, as A-label"),
-            (self.bucket_owner.isdigit() or not self.bucket_owner, "--bucket-owner takes an account number"),
-            (self.roots is None or os.path.isfile(self.roots), "--roots: there is no such file"),
+            (self.values.get("--bucket-owner", "0").isdigit(), "--bucket-owner takes an account number"),
+            ("--roots" not in self.values or os.path.isfile(self.values["--roots"]), "--roots: there is no such file"),
         ):
             if not good and not self.asks_for:
                 raise SettingsError(message, "see certkeeper-pull --help")
@@ -82,8 +81,6 @@ class Options:
                     self.names.append(word)
             elif word[2:] in _FLAGS or word == "-h":
                 self.values["--help" if word == "-h" else word] = ""
-            elif option == "--install-timer":
-                raise SettingsError("--install-timer is not in this version")
             elif option[2:] not in _VALUED:
                 raise SettingsError(f"there is no option {option}", "see certkeeper-pull --help")
             elif not equals and not rest:

@@ -1,4 +1,4 @@
-"""The calls a pull makes: instance metadata, S3 GetObject, KMS Decrypt. Nothing here writes, nothing is kept."""
+"""The calls a pull makes: credentials, S3 GetObject or GetSecretValue, KMS Decrypt. Nothing here writes or is kept."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 import os
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from certkeeper import __version__
 from certkeeper.client.sigv4 import Credentials, encoded_path, signed
-from certkeeper.client.wire import Answer, Connection, seconds_at, trusting
+from certkeeper.client.wire import Answer, Connection, seconds_at, split_url, trusting
 from certkeeper.core.document import LARGEST, parse_object
 from certkeeper.core.errors import DocumentError, SealingError, SettingsError, StoreError
 
@@ -20,6 +20,15 @@ _NO_METADATA = (
     "is an instance role attached? Outside EC2 set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and --region;"
     " in a container raise the metadata hop limit to 2"
 )
+_CREDENTIALS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")
+# Who may be sent a container's token in the clear, as in AWS's own SDKs: ECS, EKS, this machine.
+_CONTAINER_HOSTS = ("169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "localhost", "127.0.0.1", "[::1]")
+# Of a region's first letters: the partition's DNS suffix, and that of its dual-stack names (S3 apart).
+_SUFFIXES = {
+    "cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+    "eusc-": ("amazonaws.eu", "api.amazonwebservices.eu"),
+    "": ("amazonaws.com", "api.aws"),
+}
 
 
 class NotYet(StoreError):  # noqa: N818 - not a failure: --wait goes on
@@ -34,36 +43,43 @@ class Aws:
         self.bucket_owner = bucket_owner
         self.say = say
         self.imds_token = ""
-        self.credentials: Credentials | None = None
+        self.credentials: Credentials | None = None  # None again: asked for at the next call
         self.context: ssl.SSLContext | None = None
         self.connections: dict[str, Connection] = {}
         self.clock_offset: float | None = None
 
-    def document(self, bucket: str, object_key: str, etag: str) -> tuple[bytes, str] | None:
+    def document(self, bucket: str, object_key: str, etag: str, follow: bool = True) -> tuple[bytes, str] | None:
         """(bytes, ETag) of an object; None if it still has this ETag. Raises StoreError."""
         region = self._region()
-        url = _configured_endpoint("S3") or f"https://{bucket}.s3.{region}.{_suffix(region)}"
-        path = "/" + object_key
-        if _configured_endpoint("S3") or "." in bucket:  # S3's wildcard certificate has no place for another dot
-            path = f"/{bucket}/{object_key}"
-            url = url.replace(f"//{bucket}.", "//")
-        headers = {"x-amz-expected-bucket-owner": self.bucket_owner} if self.bucket_owner else {}
-        if etag:
-            headers["if-none-match"] = etag
+        url, path = _endpoint("s3", region), f"/{object_key}"
+        if _configured("S3") or "." in bucket:  # S3's wildcard certificate has no place for another dot
+            path = f"/{bucket}{path}"
+        else:
+            url = url.replace("//", f"//{bucket}.")
+        headers = {"x-amz-expected-bucket-owner": self.bucket_owner, "if-none-match": etag}
+        headers = {name: value for name, value in headers.items() if value}
         answer = self._call("GET", url, encoded_path(path), headers, b"", (region, "s3"))
         if answer.status == 304:
             return None
         if answer.status == 200:
             return answer.body, answer.headers.get("etag", "")
         there = answer.headers.get("x-amz-bucket-region", region)
-        if there != region and _is_region(there):
-            raise StoreError(f"s3://{bucket} is not in {region}", f"the bucket says: --region {there}")
-        kind = NotYet if answer.status in (403, 404) else StoreError
-        raise kind(
-            f"s3://{bucket}/{object_key}: {_code(answer)}",
-            "either the certificate was not issued yet (see `certkeeper status`), or this role may not read it"
-            " (see `certkeeper policy`)",
-        )
+        if follow and answer.status in (301, 400) and there != region and _is_region(there):
+            self.region = there
+            return self.document(bucket, object_key, etag, follow=False)
+        raise _refused(f"s3://{bucket}/{object_key}", answer, answer.status in (403, 404))
+
+    def secret(self, secret_id: str, version: str) -> tuple[bytes, str] | None:
+        """(bytes, VersionId) of a secret's current value; None if it is still this version. Raises StoreError."""
+        answer = self._ask_json("secretsmanager", self._region(), "GetSecretValue", {"SecretId": secret_id})
+        if answer.status != 200:
+            there = _code(answer) not in ("ResourceNotFoundException", "AccessDeniedException")
+            raise _refused(f"the secret {secret_id}", answer, not there)
+        fields = parse_object(answer.body)
+        text, found = fields.get("SecretString"), fields.get("VersionId")
+        if not isinstance(text, str) or not isinstance(found, str):
+            raise StoreError(f"the secret {secret_id} holds no text")
+        return None if found == version else (text.encode("utf-8", "replace"), found)
 
     def opened(self, blob: bytes, kms_key_arn: str, name: str) -> bytes:
         """A sealed private key in the clear, by KMS Decrypt. Raises SealingError or StoreError."""
@@ -75,9 +91,7 @@ class Aws:
             "EncryptionContext": {"certkeeper-name": name},
             "KeyId": kms_key_arn,
         }
-        headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "TrentService.Decrypt"}
-        url = _configured_endpoint("KMS") or f"https://kms.{region}.{_suffix(region)}"
-        answer = self._call("POST", url, "/", headers, json.dumps(call).encode(), (region, "kms"))
+        answer = self._ask_json("kms", region, "Decrypt", call)
         if answer.status == 200:
             try:
                 return binascii.a2b_base64(str(parse_object(answer.body)["Plaintext"]))
@@ -90,13 +104,15 @@ class Aws:
             f"this role needs kms:Decrypt on {kms_key_arn} with the encryption context certkeeper-name={name}",
         )
 
-    def forget_credentials(self) -> None:
-        """Ask for them again at the next call: an instance role may appear while we wait."""
-        self.credentials = None
-
     def close(self) -> None:
         for connection in self.connections.values():
             connection.close()
+
+    def _ask_json(self, service: str, region: str, verb: str, call: Mapping[str, object]) -> Answer:
+        target = "TrentService" if service == "kms" else service
+        headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": f"{target}.{verb}"}
+        body = json.dumps(call).encode()
+        return self._call("POST", _endpoint(service, region), "/", headers, body, (region, service))
 
     def _call(
         self, method: str, url: str, path: str, headers: dict[str, str], body: bytes, scope: tuple[str, str]
@@ -111,7 +127,11 @@ class Aws:
             ready["user-agent"] = f"certkeeper-pull/{__version__}"
             return connection.request(method, path, ready, body, LARGEST)
 
-        return self._patiently(url, 10.0, ask)
+        try:
+            return self._patiently(url, 10.0, ask)
+        except NotYet as error:
+            hint = f"in a private subnet {scope[1]} needs a VPC endpoint (com.amazonaws.{scope[0]}.{scope[1]}) or a NAT"
+            raise NotYet(error.message, hint) from None
 
     def _patiently(self, url: str, seconds: float, ask: Callable[[Connection], Answer]) -> Answer:
         """Ask, and a few times again where that may help. Raises NotYet."""
@@ -120,8 +140,7 @@ class Aws:
         if url not in self.connections:
             self.connections[url] = Connection(url, seconds, self.context)
         connection = self.connections[url]
-        pauses = list(_PAUSES)
-        while True:
+        for pause in (*_PAUSES, None):
             try:
                 answer = ask(connection)
                 code = _code(answer)
@@ -133,9 +152,9 @@ class Aws:
                 raise StoreError(f"{connection.host} is not trusted here: {error.verify_message}", hint) from None
             except OSError as error:
                 trouble = f"cannot be reached: {error}"
-            if not pauses:
-                raise NotYet(f"{connection.host} {trouble}")
-            time.sleep(pauses.pop(0))
+            if pause is not None:
+                time.sleep(pause)
+        raise NotYet(f"{connection.host} {trouble}")
 
     def _clock_was_wrong(self, answer: Answer, code: str) -> bool:
         """Whether a refusal may be due to our clock; if so, go by the server's from now on. Once."""
@@ -153,20 +172,41 @@ class Aws:
         return True
 
     def _credentials(self) -> Credentials:
-        found = os.environ
-        if self.credentials is None and found.get("AWS_ACCESS_KEY_ID"):
-            self.credentials = Credentials(
-                found["AWS_ACCESS_KEY_ID"], found.get("AWS_SECRET_ACCESS_KEY", ""), found.get("AWS_SESSION_TOKEN", "")
-            )
         if self.credentials is None:
-            role = self._metadata("iam/security-credentials/").split("\n")[0]
-            try:
-                fields = parse_object(self._metadata(f"iam/security-credentials/{role}").encode())
-                words = [str(fields[field]) for field in ("AccessKeyId", "SecretAccessKey", "Token")]
-            except (DocumentError, KeyError):
-                raise NotYet("the instance role has no credentials yet") from None
-            self.credentials = Credentials(*words)
+            found = [os.environ.get("AWS_" + word, "") for word in _CREDENTIALS]
+            if not found[0]:
+                try:
+                    fields = parse_object((self._container_role() or self._instance_role()).encode())
+                    found = [str(fields[field]) for field in ("AccessKeyId", "SecretAccessKey", "Token")]
+                except (DocumentError, KeyError):
+                    raise NotYet("the role has no credentials yet") from None
+            self.credentials = Credentials(*found)
         return self.credentials
+
+    def _container_role(self) -> str:
+        """The credentials of a task of ECS or a pod of EKS, "" if this is neither."""
+        relative = os.environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
+        full = f"http://169.254.170.2{relative}" if relative else os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+        if not full:
+            return ""
+        scheme, _, place = full.partition("://")
+        host, _, path = place.partition("/")
+        url = f"{scheme}://{host}"
+        if scheme != "https" and split_url(url)[1] not in _CONTAINER_HOSTS:
+            raise SettingsError(f"{url} is no place to send a container's token to")
+        token, file = os.environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN"), "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"
+        if file in os.environ:
+            with open(os.environ[file], encoding="ascii") as lines:
+                token = lines.read().strip()
+        headers = {"authorization": token} if token else {}
+        answer = self._patiently(url, 2.0, lambda wire: wire.request("GET", f"/{path}", headers, b"", LARGEST))
+        if answer.status != 200:
+            raise NotYet(f"the container's credentials: HTTP {answer.status}")
+        return answer.body.decode("latin-1")
+
+    def _instance_role(self) -> str:
+        role = self._metadata("iam/security-credentials/").split("\n")[0]
+        return self._metadata(f"iam/security-credentials/{role}")
 
     def _region(self) -> str:
         self.region = self.region or self._metadata("placement/region")
@@ -176,7 +216,8 @@ class Aws:
 
     def _metadata(self, path: str) -> str:
         """A text of the instance metadata service, IMDSv2 only. Raises NotYet."""
-        url = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or "http://169.254.169.254"
+        by_ipv6 = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "").lower() == "ipv6"
+        usual = "http://[fd00:ec2::254]" if by_ipv6 else "http://169.254.169.254"
         target = encoded_path("/latest/meta-data/" + path)
 
         def ask(connection: Connection) -> Answer:
@@ -189,7 +230,7 @@ class Aws:
             return connection.request("GET", target, {"x-aws-ec2-metadata-token": self.imds_token}, b"", LARGEST)
 
         try:
-            answer = self._patiently(url, 1.0, ask)
+            answer = self._patiently(os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT") or usual, 1.0, ask)
         except NotYet as error:
             raise NotYet(f"the instance metadata service {error.message}", _NO_METADATA) from None
         if answer.status != 200:
@@ -198,24 +239,36 @@ class Aws:
         return answer.body.decode("latin-1").strip()
 
 
+def _refused(what: str, answer: Answer, may_come: bool) -> StoreError:
+    hint = "the certificate was not issued yet (see certkeeper status), or this role may not read it (docs/iam.md)"
+    return NotYet(f"{what}: {_code(answer)}", "either " + hint) if may_come else StoreError(f"{what}: {_code(answer)}")
+
+
 def _code(answer: Answer) -> str:
     """AWS's word for what is wrong: `<Code>` in S3's XML, `__type` in JSON."""
     text = answer.body.decode("latin-1").partition("<Code>")[2].partition("</Code>")[0]
-    if not text and answer.status >= 400 and answer.body.startswith(b"{"):
+    if not text and answer.body.startswith(b"{"):
         try:
             text = str(parse_object(answer.body).get("__type")).rpartition("#")[2]
         except DocumentError:
             text = ""
-    return text if text.isalnum() and len(text) <= 64 and answer.status != 200 else f"HTTP {answer.status}"
+    return text if text.isalnum() and len(text) <= 64 and answer.status >= 400 else f"HTTP {answer.status}"
 
 
 def _is_region(text: str) -> bool:
     return text.isascii() and text.replace("-", "").isalnum()
 
 
-def _configured_endpoint(service: str) -> str:
+def _configured(service: str) -> str:
     return os.environ.get(f"AWS_ENDPOINT_URL_{service}") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
-def _suffix(region: str) -> str:
-    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+def _endpoint(service: str, region: str) -> str:
+    """Where a service is: as configured, else by AWS's rules for partitions, FIPS and dual-stack."""
+    fips, dual = (os.environ.get(f"AWS_USE_{one}_ENDPOINT", "").lower() == "true" for one in ("FIPS", "DUALSTACK"))
+    plain, of_dual = next(_SUFFIXES[start] for start in _SUFFIXES if region.startswith(start))
+    host = service + "-fips" * fips
+    if service == "s3":
+        host, of_dual = host + ".dualstack" * dual, plain
+    name = {"s3": "S3", "kms": "KMS"}.get(service, "SECRETS_MANAGER")
+    return _configured(name) or f"https://{host}.{region}.{of_dual if dual else plain}"

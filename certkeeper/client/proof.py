@@ -31,27 +31,22 @@ class Proven:
 
     def covers(self, identifier: str) -> bool:
         """Whether a client that asks for this DNS name accepts the leaf (RFC 6125: one label for a `*`)."""
-        identifier = identifier.lower()
-        label, _, rest = identifier.partition(".")
-        return identifier in self.dns_names or (label != "" and f"*.{rest}" in self.dns_names)
+        label, _, rest = identifier.lower().partition(".")
+        return identifier.lower() in self.dns_names or (label != "" and f"*.{rest}" in self.dns_names)
 
 
 def blocks(pem: str, label: str) -> list[str]:
-    """The PEM blocks of one label, each written the one usual way; any other block, or none, is a ChainError."""
+    """The PEM blocks of one label, each written the one usual way; none, or an unclean one, is a ChainError."""
+    begin, end = f"-----BEGIN {label}-----", f"-----END {label}-----"
     found: list[str] = []
-    lines: list[str] | None = None
-    for line in pem.splitlines():
-        if lines is None and line == f"-----BEGIN {label}-----":
-            lines = [line]
-        elif lines is not None and line == f"-----END {label}-----":
-            found.append("\n".join([*lines, line]) + "\n")
-            lines = None
-        elif "-----" in line or (lines is not None and not set(line) <= _PEM_LETTERS):
+    for part in pem.split(begin)[1:]:
+        body, closed, _ = part.partition(end)
+        lines = body.split()
+        if not closed or not set("".join(lines)) <= _PEM_LETTERS:
             raise ChainError(f"a PEM block is not a clean {label}")
-        elif lines is not None:
-            lines.append(line)
-    if lines is not None or not found:
-        raise ChainError(f"there is no whole {label} block")
+        found.append("\n".join([begin, *lines, end]) + "\n")
+    if not found:
+        raise ChainError(f"there is no {label} block")
     return found
 
 
@@ -65,7 +60,7 @@ def prove(chain: list[str], private_key: str, identifiers: list[str], roots: str
     _load(server, ("".join(chain) + private_key).encode(), scratch)
     root_known = True
     try:
-        leaf = _shake_hands(server, _client(trusting(roots)))
+        leaf = _shake_hands(server, trusting(roots))
     except ssl.SSLCertVerificationError as error:
         if error.verify_code not in _NO_ROOT:
             raise ChainError(f"the chain does not verify: {error.verify_message}") from None
@@ -75,7 +70,7 @@ def prove(chain: list[str], private_key: str, identifiers: list[str], roots: str
         anchored.load_verify_locations(cadata=chain[-1])
         anchored.verify_flags |= _PARTIAL_CHAIN
         try:
-            leaf = _shake_hands(server, _client(anchored))
+            leaf = _shake_hands(server, anchored)
         except ssl.SSLCertVerificationError as again:
             raise ChainError(f"the chain does not hold together: {again.verify_message}") from None
     proven = Proven(leaf, root_known)
@@ -86,19 +81,14 @@ def prove(chain: list[str], private_key: str, identifiers: list[str], roots: str
 
 
 def _load(server: ssl.SSLContext, pem: bytes, scratch: str) -> None:
-    file = -1
-    path = scratch
     try:
-        try:
-            file = os.memfd_create("certkeeper")
-            path = f"/proc/self/fd/{file}"
-        except (AttributeError, OSError):
-            file = -1
-        if file < 0 or not os.path.exists(path):
-            if file >= 0:
-                os.close(file)
-            path = scratch
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        file = os.memfd_create("certkeeper")
+        path = f"/proc/self/fd/{file}"
+        os.stat(path)
+    except (AttributeError, OSError):
+        path = scratch
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
         while pem:
             pem = pem[os.write(file, pem) :]
         # Without a password of ours OpenSSL would ask for one on the terminal.
@@ -109,18 +99,13 @@ def _load(server: ssl.SSLContext, pem: bytes, scratch: str) -> None:
             f"the private key does not belong to the certificate, or one of them is broken: {reason}"
         ) from None
     finally:
-        if file >= 0:
-            os.close(file)
-            if path == scratch:
-                os.unlink(path)
-
-
-def _client(context: ssl.SSLContext) -> ssl.SSLContext:
-    context.check_hostname = False  # all names are compared afterwards
-    return context
+        os.close(file)
+        if path == scratch:
+            os.unlink(path)
 
 
 def _shake_hands(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> dict[str, object]:
+    client_context.check_hostname = False  # all names are compared afterwards
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = server_context.wrap_bio(there, back, server_side=True)
     client = client_context.wrap_bio(back, there)

@@ -7,6 +7,8 @@ import fcntl
 import os
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 
 from certkeeper.client.arguments import Options
 from certkeeper.client.aws import Aws, NotYet
@@ -18,13 +20,7 @@ from certkeeper.core.errors import CertkeeperError, ChainError, DocumentError, S
 _LONGEST_HOOK = 300
 _FIRST_PAUSE = 1.0
 _ROOTS_HINT = "update this machine's CA certificates, or give --roots"
-
-
-class Way:
-    """A flip that can be undone: the place, what was installed before and after it, as `Place.flip` takes it."""
-
-    def __init__(self, place: Place, held: Proven, before: str, after: str) -> None:
-        self.place, self.held, self.before, self.after = place, held, before, after
+_SECRET_SETTINGS = ("AWS_ACCESS", "AWS_SECRET", "AWS_SESSION", "AWS_CONTAINER")
 
 
 class Pull:
@@ -33,39 +29,39 @@ class Pull:
     def __init__(self, options: Options) -> None:
         self.options = options
         self.owner = Owner(options.values.get("--owner", ""))
-        self.aws = Aws(options.values.get("--region", ""), options.bucket_owner, self.say)
+        self.aws = Aws(options.values.get("--region", ""), options.values.get("--bucket-owner", ""), self.say)
         self.deadline = time.monotonic() + options.wait
+        self.scratch = f"{options.into}/.certkeeper-proof"
         self.codes = {0}
         self.told: dict[str, str] = {}
         self.places: dict[str, Place] = {}
         self.outcomes: dict[str, tuple[Proven, str]] = {}
-        self.ways: dict[str, Way] = {}
 
     def run(self) -> int:
         """The exit code."""
         os.makedirs(self.options.into, 0o755, exist_ok=True)
         lock = os.open(self.options.into, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX)  # two pulls at once would trip over each other's half-written folders
+        with suppress(FileNotFoundError):
+            os.unlink(self.scratch)  # of a pull that was killed
         try:
             left, pause = self.options.names, _FIRST_PAUSE
             while left:  # names take turns: one that is not there yet does not hold up the others
                 left = [name for name in left if not self._is_done(name)]
                 if left:
-                    self.aws.forget_credentials()
+                    self.aws.credentials = None  # an instance role may appear while we wait
                     time.sleep(max(0.0, min(pause, self.deadline - time.monotonic())))
                     pause = min(pause * 2, 5.0)
             self._settle()
             self._tell()
         finally:
             self.aws.close()
-            for place in self.places.values():
-                place.close()
             os.close(lock)
         return 1 if 1 in self.codes else max(self.codes)
 
     def say(self, line: str) -> None:
         """A progress line."""
-        if not self.options.quiet:
+        if "--quiet" not in self.options.values:
             print(f"certkeeper-pull: {line}", file=sys.stderr, flush=True)
 
     def _is_done(self, name: str) -> bool:
@@ -75,8 +71,9 @@ class Pull:
             if name not in self.places:
                 self.places[name] = Place(self.options.into, name, self.owner)
             place = self.places[name]
-            held = self._proof_of(place, place.files())
-            self.outcomes[name] = self._refreshed(place, held)
+            files = place.files()
+            held = self._proof_of(files)
+            self.outcomes[name] = self._refreshed(place, files, held)
             return True
         except SettingsError:
             raise
@@ -95,23 +92,30 @@ class Pull:
             self.say(f"{name}: the installed certificate stays")
         return True
 
-    def _proof_of(self, place: Place, files: dict[str, bytes]) -> Proven | None:
+    def _proof_of(self, files: dict[str, bytes]) -> Proven | None:
         """The proof of what is on disk, None if it fails today."""
         try:
             chain = blocks(files["fullchain.pem"].decode("ascii"), "CERTIFICATE")
-            private_key = files["privkey.pem"].decode("ascii")
-            return prove(chain, private_key, self.options.identifiers, self.options.roots, place.scratch)
+            return self._prove(chain, files["privkey.pem"].decode("ascii"), [])
         except (KeyError, ValueError, ChainError):
             return None
 
-    def _refreshed(self, place: Place, held: Proven | None) -> tuple[Proven, str]:
-        files, state = place.files(), place.state()
+    def _prove(self, chain: list[str], private_key: str, identifiers: list[str]) -> Proven:
+        options = self.options
+        roots = options.values.get("--roots")
+        return prove(chain, private_key, identifiers + options.identifiers, roots, self.scratch)
+
+    def _refreshed(self, place: Place, files: dict[str, bytes], held: Proven | None) -> tuple[Proven, str]:
+        options, state = self.options, place.state()
         whole = held is not None and self._is_whole(place, files)
-        etag = str(state.get("etag", "")) if whole and state.get("from") == self.options.source else ""
-        object_key = f"{self.options.prefix}/certificates/{place.name}".lstrip("/")
-        fetched = self.aws.document(self.options.bucket, object_key, etag)
+        version = str(state.get("etag", "")) if whole and state.get("from") == options.source else ""
+        if options.bucket:
+            object_key = f"{options.prefix}/certificates/{place.name}".lstrip("/")
+            fetched = self.aws.document(options.bucket, object_key, version)
+        else:
+            fetched = self.aws.secret(f"{options.prefix}/{place.name}", version)
         if fetched is None:
-            if held is None or not etag:
+            if held is None or not version:
                 raise StoreError("the store answers 304 to an unconditional request")
             return held, "unchanged"
         document = decode(fetched[0], place.name)
@@ -121,18 +125,28 @@ class Pull:
         if held is not None and isinstance(known, int) and revision < known <= time.time() + 86400:
             raise DocumentError(
                 f"the store holds revision {revision}, older than the installed {known}",
-                "was the store set back? `certkeeper rollback` makes an older certificate a new revision",
+                f"if the store was set back on purpose, remove {place.state_file} and pull again",
             )
         chain = blocks(str(document["fullchain_pem"]), "CERTIFICATE")
-        note: dict[str, object] = {"etag": fetched[1], "from": self.options.source, "revision": revision}
+        note: dict[str, object] = {"etag": fetched[1], "from": options.source, "revision": revision}
         if held is not None and whole and "".join(chain).encode() == files["fullchain.pem"]:
             place.note(dict(note, folder=place.current()))
             return held, "unchanged"
-        return self._installed(place, held, document, chain, note), "installed"
+        proven, private_key = self._opened(place, held, document, chain)
+        before = place.current()
+        if held is not None and not before:  # certbot's pair gets a folder of ours to come back to
+            before = place.put(held.serial_number, files)
+        folder = place.put(proven.serial_number, self._files(chain, private_key))
+        place.note(dict(note, folder=folder))
+        place.set_pending(before)  # before the flip: whoever is killed after it leaves word that a reload is due
+        aside = place.flip(folder)
+        if aside:
+            self.say(f"{place.name}: certbot's folder is kept as {aside}; certbot does not renew it any more")
+        return proven, "installed"
 
-    def _installed(
-        self, place: Place, held: Proven | None, document: dict[str, object], chain: list[str], note: dict[str, object]
-    ) -> Proven:
+    def _opened(
+        self, place: Place, held: Proven | None, document: dict[str, object], chain: list[str]
+    ) -> tuple[Proven, str]:
         try:
             sealed = binascii.a2b_base64(str(document["sealed_private_key"]))
         except ValueError:
@@ -140,21 +154,12 @@ class Pull:
         if document["sealing"] == "kms":
             sealed = self.aws.opened(sealed, str(document["kms_key_arn"]), place.name)
         private_key = blocks(sealed.decode("latin-1"), "PRIVATE KEY")[0]
-        identifiers = [*document["identifiers"], *self.options.identifiers]  # type: ignore[misc]
-        proven = prove(chain, private_key, identifiers, self.options.roots, place.scratch)
+        proven = self._prove(chain, private_key, list(document["identifiers"]))  # type: ignore[call-overload]
         if not proven.root_known and held is not None and held.root_known:
             raise ChainError("the new chain's root is unknown here, and the installed pair is in date", _ROOTS_HINT)
         if not self.options.identifiers:
             self.say(f"{place.name}: without --for only the document says which names it must cover")
-        folder = place.put(proven.serial_number, self._files(chain, private_key))
-        place.note(dict(note, folder=folder))
-        place.set_pending()  # before the flip: whoever is killed after it leaves word that a reload is due
-        before = place.flip(folder)
-        if before.startswith("/"):
-            self.say(f"{place.name}: certbot's folder is kept as live{before}; certbot does not renew it any more")
-        if before and held is not None:
-            self.ways[place.name] = Way(place, held, before, folder)
-        return proven
+        return proven, private_key
 
     def _files(self, chain: list[str], private_key: str) -> dict[str, bytes]:
         fullchain = "".join(chain)
@@ -171,10 +176,10 @@ class Pull:
     def _settle(self) -> None:
         """Check and reload, once for all names."""
         waiting = [place for place in self.places.values() if place.pending() is not None]
-        check, reload = self.options.values.get("--check", ""), self.options.values.get("--reload", "")
+        reload = self.options.values.get("--reload", "")
         try:
-            good = bool(waiting) and (self._passes("--check", check) or self._went_back(waiting, check))
-            if good and reload and self._passes("--reload", reload):
+            good = bool(waiting) and (self._passes("--check") or self._went_back(waiting))
+            if good and reload and self._passes("--reload"):
                 for place in waiting:
                     place.clear_pending()
             for place in waiting:
@@ -183,48 +188,42 @@ class Pull:
             complain(error)
             self.codes.add(3)
 
-    def _went_back(self, waiting: list[Place], check: str) -> bool:
+    def _went_back(self, waiting: list[Place]) -> bool:
         """Let old pairs in date return, one by one, until the check passes; who was not to blame comes again."""
-        for place in waiting:  # a mark without a flip of ours: an earlier pull was killed, or its reload failed
-            before = place.pending() or ""
-            held = self._proof_of(place, place.files(before)) if before not in ("", place.current()) else None
+        back: list[tuple[Place, str, Proven]] = []
+        passes = False
+        for place in waiting:
+            before, after = place.pending() or "", place.current()
+            held = self._proof_of(place.files(before)) if before not in ("", after) and not passes else None
             if held is not None:
-                self.ways.setdefault(place.name, Way(place, held, before, place.current()))
-        back: list[Way] = []
-        for way in self.ways.values():
-            back.append(way)
-            way.place.flip(way.before)
-            if self._passes("--check", check):
-                break
-        else:
-            for way in back:
-                way.place.flip(way.after)
-            return False
-        for way in back[:-1]:
-            way.place.flip(way.after)
-            if not self._passes("--check", check):
-                way.place.flip(way.before)
-        for way in back:
-            if way.place.current() != way.after:
-                self.say(f"{way.place.name}: the check passes with the old certificate, which is back")
-                self.outcomes[way.place.name] = (way.held, "kept")
-        return True
+                place.flip(before)
+                back.append((place, after, held))
+                passes = self._passes("--check")
+        for place, after, _ in back[: len(back) - passes]:
+            before = place.current()
+            place.flip(after)
+            if passes and not self._passes("--check"):
+                place.flip(before)
+        for place, after, held in back:
+            if place.current() != after:
+                self.say(f"{place.name}: the check passes with the old certificate, which is back")
+                self.outcomes[place.name] = (held, "kept")
+        return passes
 
-    def _passes(self, option: str, command: str) -> bool:
+    def _passes(self, option: str) -> bool:
         """Run a hook; what it writes goes to stderr."""
+        command = self.options.values.get(option)
         if not command:
             return True
         import subprocess
 
-        hidden = ("KEY", "TOKEN", "SECRET")
-        environment = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("AWS_") or not any(word in name for word in hidden)
-        }
         try:
             done = subprocess.run(
-                ["/bin/sh", "-c", command], stdin=subprocess.DEVNULL, stdout=2, env=environment, timeout=_LONGEST_HOOK
+                ["/bin/sh", "-c", command],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                env=public(os.environ),
+                timeout=_LONGEST_HOOK,
             )
             trouble = f"failed with exit status {done.returncode}" if done.returncode else ""
         except (OSError, subprocess.TimeoutExpired):
@@ -240,8 +239,13 @@ class Pull:
                 complain(ChainError("a root unknown here: clients like this machine refuse it", _ROOTS_HINT), name)
                 self.codes.add(3)
             until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(proven.not_after))
-            if not self.options.quiet:
+            if "--quiet" not in self.options.values:
                 print(f"{name} {word} {proven.serial_number} until {until}", flush=True)
+
+
+def public(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without AWS credentials."""
+    return {name: value for name, value in environment.items() if not name.startswith(_SECRET_SETTINGS)}
 
 
 def complain(error: Exception, name: str = "") -> None:

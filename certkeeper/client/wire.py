@@ -15,65 +15,64 @@ from certkeeper.core.errors import SettingsError
 
 _HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")
 _LONGEST_HEAD = 32 * 1024
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 
 def trusting(bundle: str | None) -> ssl.SSLContext:
     """A client's TLS settings: roots out of a file, else the system's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # 3.9 does not ask for it by itself
+    folder = ssl.get_default_verify_paths().openssl_capath
     if bundle:
         try:
             context.load_verify_locations(bundle)
         except OSError as error:
             raise SettingsError(f"{bundle}: no roots can be read from it ({error})") from None
-        return context
-    folder = ssl.get_default_verify_paths().openssl_capath
-    chosen = "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ
-    if not chosen and os.path.isdir(folder) and any(one.endswith(".0") for one in os.listdir(folder)):
-        # The hashed folder is read one root at a time (0.3 ms), the bundle file as a whole (19 ms).
-        context.load_verify_locations(capath=folder)
-    else:
+    elif "SSL_CERT_FILE" in os.environ or "SSL_CERT_DIR" in os.environ or not _is_hashed(folder):
         context.set_default_verify_paths()
+    else:  # the hashed folder is read one root at a time (0.3 ms), the bundle file as a whole (19 ms)
+        context.load_verify_locations(capath=folder)
     return context
+
+
+def _is_hashed(folder: str) -> bool:
+    return os.path.isdir(folder) and any(one.endswith(".0") for one in os.listdir(folder))
 
 
 def seconds_at(day: str, month: str, year: str, clock: str) -> float:
     """Unix seconds of a date as HTTP and OpenSSL write it, always in GMT. Raises ValueError."""
-    hour, minute, second = clock.split(":")
-    moment = datetime(
-        int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second), tzinfo=timezone.utc
-    )
-    return moment.timestamp()
+    numbers = [int(year), _MONTHS.index(month) // 3 + 1, int(day), *map(int, clock.split(":"))]
+    return datetime(*numbers, tzinfo=timezone.utc).timestamp()  # type: ignore[misc,arg-type]
 
 
 def split_url(url: str) -> tuple[bool, str, int]:
     """(with TLS, host, port) of `http[s]://host[:port]`. Raises SettingsError."""
     scheme, _, host = url.rstrip("/").partition("://")
-    if scheme not in ("http", "https") or not host or not set(host) <= _HOST_LETTERS:
-        raise SettingsError("an endpoint URL is not of the form http[s]://host[:port]")
-    port = ""
-    if host.rpartition(":")[2].isdigit():
+    with_tls = scheme == "https"
+    port = "443" if with_tls else "80"
+    if host.rpartition(":")[0] and not host.endswith("]"):
         host, _, port = host.rpartition(":")
-    return scheme == "https", host, int(port or (443 if scheme == "https" else 80))
+    if scheme not in ("http", "https") or not host or not set(host) <= _HOST_LETTERS or not port.isdecimal():
+        raise SettingsError(f"{url!r} is not an endpoint like https://host:port")
+    return with_tls, host, int(port)
 
 
 class Answer:
-    """What a server said; header names in lower case."""
+    """What a server said, whatever its status."""
 
     def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.status, self.headers, self.body = status, headers, body
 
 
 class Connection:
-    """One host, one connection at a time; opened when needed, opened anew after trouble."""
+    """Opened when first needed, opened again after any trouble; `seconds` bound each step and each answer."""
 
     def __init__(self, url: str, seconds: float, context: ssl.SSLContext | None) -> None:
-        self.with_tls, host, self.port = split_url(url)
-        self.host_header = host if self.port == (443 if self.with_tls else 80) else f"{host}:{self.port}"
+        with_tls, host, self.port = split_url(url)
+        self.host_header = host if self.port == (443 if with_tls else 80) else f"{host}:{self.port}"
         self.host = host.strip("[]")
+        self.context = context if with_tls else None
         self.seconds, self.deadline = seconds, 0.0
-        self.context = context
         self.socket: socket.socket | None = None
         self.buffer = b""
 
@@ -87,7 +86,12 @@ class Connection:
         if head.count("\n") != len(headers) + 1 or not head.isascii():
             raise SettingsError("a request with a line break or a letter outside ASCII was not sent")
         try:
-            self._open().sendall(head.encode() + b"\r\n" + body)
+            if self.socket is None:
+                self.socket = socket.create_connection((self.host, self.port), self.seconds)
+                if self.context is not None:
+                    self.socket = self.context.wrap_socket(self.socket, server_hostname=self.host)
+            self.socket.settimeout(self.seconds)
+            self.socket.sendall(head.encode() + b"\r\n" + body)
             return self._answer(most)
         except OSError:  # first: a refused certificate is a ValueError as well
             self.close()
@@ -102,41 +106,26 @@ class Connection:
         self.socket = None
         self.buffer = b""
 
-    def _open(self) -> socket.socket:
-        if self.socket is None:
-            plain = socket.create_connection((self.host, self.port), self.seconds)
-            self.socket = plain
-            if self.with_tls and self.context is not None:
-                self.socket = self.context.wrap_socket(plain, server_hostname=self.host)
-        self.socket.settimeout(self.seconds)
-        return self.socket
-
     def _answer(self, most: int) -> Answer:
         first, *rest = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         if not first.startswith("HTTP/1."):
             raise ValueError
-        status = int(first[9:12])
+        status, body = int(first[9:12]), b""
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
-        if status in (204, 304):
-            body = b""
-        elif headers.get("transfer-encoding", "").lower() == "chunked":
-            body = self._chunks(most)
-        else:  # a body without a length has no end that can be told from a torn one: KeyError
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            while True:
+                size = int(self._until(b"\r\n").split(b";")[0], 16)
+                body += self._exactly(size, most - len(body))
+                if size == 0:
+                    break
+                self._until(b"\r\n")
+            while self._until(b"\r\n"):
+                pass
+        elif status not in (204, 304):  # a body without a length has no end that can be told from a torn one
             body = self._exactly(int(headers["content-length"]), most)
         if first.startswith("HTTP/1.0") or headers.get("connection", "").lower() == "close":
             self.close()
         return Answer(status, headers, body)
-
-    def _chunks(self, most: int) -> bytes:
-        body = b""
-        while True:
-            size = int(self._until(b"\r\n").split(b";")[0], 16)
-            if size == 0:
-                while self._until(b"\r\n"):
-                    pass
-                return body
-            body += self._exactly(size, most - len(body))
-            self._until(b"\r\n")
 
     def _exactly(self, size: int, most: int) -> bytes:
         if not 0 <= size <= most:

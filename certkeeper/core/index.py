@@ -47,6 +47,8 @@ class Index:
 
     as_of: datetime | None = None
     facts: Mapping[str, Facts] = field(default_factory=dict)
+    vanished: frozenset[str] = frozenset()
+    """Names that an earlier index knew and the store does not hold any more; not kept."""
 
 
 Issued = Mapping[frozenset[str], tuple[datetime, ...]]

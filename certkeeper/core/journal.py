@@ -47,16 +47,26 @@ class PendingOrder:
 
 @dataclass(frozen=True)
 class Entry:
-    """One name's journal. `records` are the TXT records that may stand in DNS because of us."""
+    """One name's journal.
+
+    `records` are the TXT records that may stand in DNS because of us, `revision` is that of the certificate that was
+    written last; a store that shows an older one cannot be believed.
+    """
 
     claim: Claim | None = None
     pending: PendingOrder | None = None
     records: tuple[TxtRecord, ...] = ()
     failure: Failure | None = None
+    revision: int | None = None
 
     @property
     def closed(self) -> bool:
         return self.claim is None and self.pending is None
+
+    @property
+    def tidy(self) -> bool:
+        """Whether nothing at all is left to be done."""
+        return self.closed and not self.records and self.failure is None
 
 
 @dataclass(frozen=True)
@@ -121,6 +131,7 @@ def encode(entry: Entry, name: str) -> bytes:
         "pending": entry.pending and _pending_fields(entry.pending),
         "records": [[record.zone, record.name, record.value] for record in entry.records],
         "failure": entry.failure and failures.fields(entry.failure),
+        "revision": entry.revision,
     }
     return json.dumps(fields, indent=1, sort_keys=True).encode() + b"\n"
 
@@ -147,6 +158,7 @@ def _entry(fields: dict[str, Any]) -> Entry:
         pending=pending and _pending(pending),
         records=tuple(TxtRecord(str(zone), str(name), str(value)) for zone, name, value in fields["records"]),
         failure=failure and failures.from_fields(failure),
+        revision=int(fields["revision"]) if fields.get("revision") is not None else None,
     )
 
 

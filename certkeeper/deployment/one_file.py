@@ -1,9 +1,13 @@
-"""The boot client as one file: what instances run, and what `user-data` carries."""
+"""The boot client as one file: `one_file` is the text to read, `shrunk` is what user data carries."""
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
+from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 
 from certkeeper import __version__
 
@@ -18,11 +22,12 @@ _MODULES = (
     "client/proof.py",
     "client/install.py",
     "client/arguments.py",
+    "client/timer.py",
     "client/pull.py",
     "client/__main__.py",
 )
-_HEADER = f'''#!/usr/bin/env -S python3 -I -S
-"""certkeeper-pull {__version__}: fetch a certificate, prove it, install it in one atomic step.
+_SHEBANG = "#!/usr/bin/env -S python3 -I -S\n"
+_HEADER = f'''{_SHEBANG}"""certkeeper-pull {__version__}: fetch a certificate, prove it, install it in one atomic step.
 
 Made of certkeeper's modules, put one after the other without a change; what this program never uses is left out.
 Python 3.9 or later, nothing else. Run it as: python3 -I -S certkeeper-pull --help
@@ -31,6 +36,17 @@ Python 3.9 or later, nothing else. Run it as: python3 -I -S certkeeper-pull --he
 from __future__ import annotations
 
 '''
+
+# What an instance can do without, and the value that stands in its place.
+_NOT_IN_USER_DATA = {
+    "_container_role": "",  # on EC2 the role comes from the instance metadata service
+    "_check_values": None,  # of fields that a pull takes no word from: it proves the pair by a handshake
+}
+# Attributes of ours that the standard library's objects have as well: they keep their names.
+ALSO_FOREIGN = (
+    *("check_hostname", "close", "context", "minimum_version", "name", "new", "options", "pending", "prefix", "quiet"),
+    *("run", "socket", "values", "verify_flags", "wait"),
+)
 
 
 def one_file() -> str:
@@ -45,6 +61,18 @@ def one_file() -> str:
         bodies.append(f"# ---- certkeeper/{module}\n\n{body}")
     ours = f'__version__ = "{__version__}"\n'
     return _HEADER + "\n".join(sorted(imports, key=_import_order)) + "\n\n" + ours + "\n" + "\n\n".join(bodies)
+
+
+def shrunk() -> str:
+    """The same program for EC2 alone, with short names, without comments, types and most of its help."""
+    tree = ast.fix_missing_locations(_Bare().visit(ast.parse(one_file())))
+    _drop_unused(tree)
+    _rename(tree)
+    lines = ast.unparse(tree).splitlines()
+    # One space an indentation; a text over several lines is one line with \n in it.
+    body = [" " * ((len(line) - len(line.lstrip(" "))) // 4) + line.lstrip(" ") for line in lines if line]
+    first = f"# certkeeper-pull {__version__}, shrunk; the text to read is certkeeper/client"
+    return "\n".join([_SHEBANG.strip(), first, *body]) + "\n"
 
 
 def _parted(source: str, used: set[str]) -> tuple[set[str], str]:
@@ -82,3 +110,143 @@ def _without_wide_gaps(lines: list[str]) -> str:
 
 def _import_order(text: str) -> tuple[bool, str]:
     return text.startswith("from"), text
+
+
+class _Bare(ast.NodeTransformer):
+    """Without docstrings, annotations and what is not in user data; f-strings become `%`, the same in every Python."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
+        if node.name in _NOT_IN_USER_DATA:
+            return None
+        node.returns = None
+        for argument in [*node.args.args, *node.args.kwonlyargs]:
+            argument.annotation = None
+        self.generic_visit(node)
+        node.body = node.body or [ast.Pass()]
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        self.generic_visit(node)
+        node.body = node.body or [ast.Pass()]
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        self.generic_visit(node)
+        return None if isinstance(node.value, ast.Constant) else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        return None if node.module in ("__future__", "collections.abc") else node  # of use to annotations alone
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        self.generic_visit(node)
+        return ast.Assign([node.target], node.value) if node.value else None
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        self.generic_visit(node)
+        if isinstance(node.targets[0], ast.Name) and node.targets[0].id == "HELP":
+            node.value = ast.Constant(str(ast.literal_eval(node.value)).partition("\n")[0])
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        return ast.Constant(_NOT_IN_USER_DATA[name]) if name in _NOT_IN_USER_DATA else node
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        node.value = self.visit(node.value)
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        self.generic_visit(node)
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        self.generic_visit(node)
+        text, values = "", []
+        for part in node.values:
+            if isinstance(part, ast.FormattedValue):
+                spec = ast.unparse(part.format_spec)[2:-1] if part.format_spec else "s"
+                text += "%r" if part.conversion == ord("r") else f"%{spec}"
+                values.append(part.value)
+            elif isinstance(part, ast.Constant):
+                text += str(part.value).replace("%", "%%")
+        return ast.BinOp(ast.Constant(text), ast.Mod(), ast.Tuple(values, ast.Load()))
+
+
+def _drop_unused(tree: ast.Module) -> None:
+    """Functions, classes and constants that nothing names any more."""
+    while True:
+        named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+        kept = [node for node in tree.body if _defined(node) in named | {"", "main"}]
+        if len(kept) == len(tree.body):
+            return
+        tree.body = kept
+
+
+def _defined(node: ast.stmt) -> str:
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id
+    return node.name if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else ""
+
+
+def _rename(tree: ast.Module) -> None:
+    """Short names for all that only this program defines: A for what is global, a within a function, .a on objects."""
+    places = list(_places(tree))
+    own = attributes(tree)
+    said = {"main", "__version__", *_said(tree)}
+    taken = {getattr(node, field) for node, field in places} | {"as", "if", "in", "is", "or"}
+    methods = [one for node in tree.body if isinstance(node, ast.ClassDef) for one in node.body]
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    objects = [place for place in places if isinstance(place[0], ast.Attribute) or place[0] in methods]
+    _shorten(objects, own - said - {*ALSO_FOREIGN}, _short_names(ascii_letters, taken))
+    for function in [*functions, *methods]:
+        within = [place for place in _places(function) if not isinstance(place[0], ast.Attribute)][1:]
+        local = {getattr(node, field) for node, field in within if _defines(node)}
+        _shorten(within, local - said, _short_names(ascii_lowercase, taken))
+    outside = [place for place in places if place not in objects]
+    _shorten(outside, {_defined(node) for node in tree.body} - said, _short_names(ascii_uppercase, taken))
+
+
+def _shorten(places: list[tuple[ast.AST, str]], wanted: set[str], names: Iterator[str]) -> None:
+    """Rename the wanted words at these places: the earliest first, or where there are many, the most frequent."""
+    words = [getattr(node, field) for node, field in places]
+    counted = Counter(word for word in words if word in wanted and not word.startswith("__"))
+    order = sorted(counted, key=lambda word: (-counted[word], word)) if len(counted) > 52 else list(counted)
+    short = {word: next(names) for word in order}
+    for (node, field), word in zip(places, words, strict=True):
+        setattr(node, field, short.get(word, word))
+
+
+def _short_names(first: str, taken: set[str]) -> Iterator[str]:
+    pool = (one + other for other, one in product(["", *ascii_letters, *digits], first))
+    return (word for word in pool if word not in taken)
+
+
+def _places(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+    """Every place where a word of the program stands: (node, its field)."""
+    fields = {ast.Name: "id", ast.Attribute: "attr", ast.arg: "arg", ast.FunctionDef: "name", ast.ClassDef: "name"}
+    for node in ast.walk(tree):
+        field = fields.get(type(node), "name" if isinstance(node, ast.ExceptHandler) and node.name else "")
+        if field:
+            yield node, field
+
+
+def attributes(tree: ast.Module) -> set[str]:
+    """The methods and attributes that are set here, be it on objects of others."""
+    methods = {one for node in tree.body if isinstance(node, ast.ClassDef) for one in map(_defined, node.body)}
+    return methods | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _defines(node)}
+
+
+def _defines(node: ast.AST) -> bool:
+    return not isinstance(node, (ast.Name, ast.Attribute)) or isinstance(node.ctx, ast.Store)
+
+
+def _said(tree: ast.Module) -> Iterator[str]:
+    """Words that are imported, or said to others as keywords and by getattr."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.alias):
+            yield node.name
+        elif isinstance(node, ast.keyword) and node.arg:
+            yield node.arg
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr":
+            yield str(ast.literal_eval(node.args[1]))

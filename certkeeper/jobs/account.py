@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from threading import Lock
 
-from certkeeper.core.errors import CertkeeperError, Conflict, SettingsError
+from certkeeper.core.errors import CertkeeperError, Conflict, SettingsError, StoreError
 from certkeeper.core.model import Account
 from certkeeper.jobs.keeper import Keeper
 
@@ -24,6 +24,11 @@ class AccountDesk:
             if directory not in self._known:
                 try:
                     self._known[directory] = established(self._keeper, directory)
+                except Conflict as error:
+                    # Not the fence of a name, so not "somebody else is at work on it".
+                    self._known[directory] = StoreError(
+                        error.message, "another run is changing it; the next one goes on"
+                    )
                 except CertkeeperError as error:
                     self._known[directory] = error
             known = self._known[directory]

@@ -25,7 +25,8 @@ def refreshed(keeper: Keeper) -> Index:
     names = sorted({*certificates, *journal})
     known = {name: index.facts.get(name, Facts()) for name in names}
     changed = [name for name in names if known[name].versions != (certificates.get(name), journal.get(name))]
-    return replace(index, facts={**known, **_still_informed(known, read_facts(keeper, changed))})
+    facts = {**known, **_still_informed(known, read_facts(keeper, changed))}
+    return replace(index, facts=facts, vanished=frozenset(index.facts) - frozenset(names))
 
 
 def _still_informed(before: Mapping[str, Facts], now: Mapping[str, Facts]) -> dict[str, Facts]:
@@ -105,9 +106,10 @@ def note(keeper: Keeper, index: Index, touched: Iterable[str]) -> Index:
         try:
             stored, version = indexes.read(keeper.records)
             # Somebody else may have noted other names meanwhile; versions tell what is stale, so a union is safe.
-            index = Index(keeper.clock.now(), {**stored.facts, **index.facts, **fresh})
-            indexes.write(keeper.records, index, version)
-            return index
+            others = {name: facts for name, facts in stored.facts.items() if name not in index.vanished}
+            noted = Index(keeper.clock.now(), {**others, **index.facts, **fresh})
+            indexes.write(keeper.records, noted, version)
+            return noted
         except Conflict:
             continue
         except CertkeeperError:

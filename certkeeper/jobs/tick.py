@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from certkeeper.core import failures, zones
@@ -41,6 +41,7 @@ LOOK_AGAIN = 1.0
 LONGEST_LOOK = 10.0
 BUSY_WAIT = 2.0
 TRIES_OF_A_CHAIN = 3
+SETTLING = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def _open(run: Run, case: Case) -> None:
     keeper, spec = run.keeper, case.spec
     read = keeper.journal.read(spec.name)
     case.held, case.held_version = keeper.certificates.read(spec.name)
+    _believe(case.held, read)
     case.entry = settled(read.entry, case.held.order_url if case.held else None)
     elsewhere = case.entry.claim is not None and read.held_by_another(keeper.holder)
     issued = {*case.issued, *(case.held.issued if case.held else ())}
@@ -174,10 +176,19 @@ def _open(run: Run, case: Case) -> None:
         _note_what_to_prove(run, case)
 
 
+def _believe(certificate: Certificate | None, read: Read) -> None:
+    """Raise StoreError if what was read is older than what was written: some stores are only consistent eventually."""
+    written = read.entry.revision
+    if written is None or (certificate is not None and certificate.revision >= written):
+        return
+    if certificate is not None or read.age < SETTLING:
+        raise StoreError("the store still shows an older certificate than was written", "the next run looks again")
+
+
 def _tidy(entry: Entry, as_read: Entry, decision: Keep | Pause) -> bool:
     if isinstance(decision, Pause):
         return entry == as_read and entry.claim is None and not entry.records
-    return entry == as_read and entry.closed and not entry.records and entry.failure is None
+    return entry == as_read and entry.tidy
 
 
 def _claim(run: Run, case: Case, read: Read) -> None:
@@ -360,6 +371,7 @@ def _finish(run: Run, case: Case) -> None:
     prove(chain, pending.request, case.spec, now)
     new = successor(case.held, case.spec, chain, pending.request, pending.account_url, pending.url, now)
     keeper.certificates.write(new, case.held_version)
+    case.entry = replace(case.entry, revision=new.revision)
     keeper.tell(case.spec.name, "stored")
     case.held = new
     until = Keep(renewal_time(chain.validity))

@@ -46,7 +46,8 @@ class AwsServer:
     not checked. Requests are served one after another, so of racing conditional writes one wins.
 
     Stricter than moto: Route 53 is `HostedZones`; KMS keys that are disabled or pending deletion do not work and a
-    wrong key is IncorrectKeyException; `x-amz-expected-bucket-owner` is looked at; Secrets Manager is `secrets_manager`.
+    wrong key is IncorrectKeyException; `x-amz-expected-bucket-owner` is looked at; Secrets Manager refuses what
+    `secrets_manager` says.
     """
 
     _standing: ClassVar[threading.Lock] = threading.Lock()
@@ -205,7 +206,14 @@ class AwsServer:
         if refused is not None:
             return refusal(seen, 400, *refused)
         asked = json.dumps(secrets_manager.asked(seen.operation, seen.document)).encode()
-        return self._moto_answer(replace(seen, request=replace(seen.request, body=asked)))
+        secret = secrets_manager.found(backend, str(seen.document.get("SecretId") or ""))
+        before = secrets_manager.labels_of(secret) if secret else {}
+        answer = self._moto_answer(replace(seen, request=replace(seen.request, body=asked)))
+        if secret and seen.operation in ("PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage"):
+            taken = seen.document if seen.operation == "UpdateSecretVersionStage" else {}
+            kept = {label: version for label, version in before.items() if label != taken.get("VersionStage")}
+            secrets_manager.mended(secret, kept)
+        return answer
 
     def _owner_refusal(self, seen: AwsRequest) -> Response | None:
         owner = seen.request.headers.get("x-amz-expected-bucket-owner", ACCOUNT)

@@ -45,6 +45,22 @@ def found(backend: Any, named: str) -> Any:
     return backend.secrets[named] if named and named in backend.secrets else None
 
 
+def labels_of(secret: Any) -> dict[str, str]:
+    """Each staging label of a secret, and the version that it is attached to."""
+    return {label: one for one, version in secret.versions.items() for label in version["version_stages"]}
+
+
+def mended(secret: Any, before: Mapping[str, str]) -> None:
+    """Undo what moto does beyond a write: it takes the labels of others off the version that was current, and goes
+    on calling that version the current one after the label was moved.
+    """
+    after = labels_of(secret)
+    for label, version in before.items():
+        if label not in after and label not in (CURRENT, "AWSPREVIOUS"):
+            secret.versions[version]["version_stages"].append(label)
+    secret.set_default_version_id(after.get(CURRENT))
+
+
 def asked(operation: str, document: Mapping[str, Any]) -> dict[str, Any]:
     """The request as moto has to see it: without a version it answers the last one put, and AWS the current one."""
     if operation == "GetSecretValue" and not document.get("VersionId") and not document.get("VersionStage"):
@@ -73,8 +89,7 @@ def _kms_refusal(secret: Any, operation: str, document: Mapping[str, Any], key_s
 
 
 def _too_many_labels(secret: Any, document: Mapping[str, Any]) -> Refusal | None:
-    labels = {label for version in secret.versions.values() for label in version["version_stages"]}
-    if len(labels | set(document.get("VersionStages") or ())) > MOST_LABELS:
+    if len(labels_of(secret).keys() | set(document.get("VersionStages") or ())) > MOST_LABELS:
         return "LimitExceededException", f"A secret can have no more than {MOST_LABELS} staging labels."
     return None
 
@@ -83,7 +98,7 @@ def _move_refusal(secret: Any, document: Mapping[str, Any]) -> Refusal | None:
     """Looked at before anything is moved; moto takes the label away first and refuses then."""
     label, target = str(document.get("VersionStage")), document.get("MoveToVersionId")
     source = document.get("RemoveFromVersionId")
-    holder = next((one for one, version in secret.versions.items() if label in version["version_stages"]), None)
+    holder = labels_of(secret).get(label)
     code = "InvalidParameterException"
     for version in (source, target):
         if version and version not in secret.versions:

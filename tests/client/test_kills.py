@@ -24,7 +24,7 @@ sys.path.insert(0, ROOT)
 import ctypes
 from certkeeper.client.__main__ import main
 
-CHANGES = ["mkdir", "write", "fchmod", "fchown", "fsync", "rename", "symlink", "unlink", "rmdir"]
+CHANGES = ["mkdir", "write", "chmod", "chown", "fchmod", "fchown", "fsync", "rename", "symlink", "unlink", "rmdir"]
 
 def dying_at(n):
     left = [n]

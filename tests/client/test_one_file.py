@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from certkeeper.deployment.one_file import one_file
+from certkeeper.deployment.one_file import one_file, shrunk
 from tests.client.certificates import authority, issue
 from tests.client.conftest import BUCKET, Instance
 
@@ -32,11 +32,20 @@ UNWANTED = {
 }  # fmt: skip
 
 
+def written(text: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("client") / "certkeeper-pull"
+    path.write_text(text)
+    return str(path)
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("client") / "certkeeper-pull"
-    path.write_text(one_file())
-    return str(path)
+    return written(one_file(), tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def shrunk_program(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return written(shrunk(), tmp_path_factory)
 
 
 def execute(instance: Instance, python: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -55,7 +64,11 @@ def test_there_is_a_python_3_9_to_test_with() -> None:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-def test_the_one_file_runs_under_every_python(instance: Instance, program: str, python: str) -> None:
+@pytest.mark.parametrize("form", ["program", "shrunk_program"])
+def test_both_forms_run_under_every_python(
+    instance: Instance, form: str, python: str, request: pytest.FixtureRequest
+) -> None:
+    program = request.getfixturevalue(form)
     instance.environment = instance.aws.environment(role=True)
     pair = issue("example.com", "*.example.com")
     instance.store(pair)

@@ -294,17 +294,31 @@ def test_a_clock_that_stays_refused_ends_in_an_error(instance: Instance) -> None
     assert len(instance.aws.requests) == 2
 
 
-def test_another_region_is_named(instance: Instance) -> None:
-    instance.aws.interfere = lambda seen: (
-        301,
-        {"x-amz-bucket-region": "us-west-2", "Location": "http://127.0.0.1:1"},
-        b"",
-    )
+@pytest.mark.parametrize("status", [301, 400])
+def test_a_bucket_in_another_region_is_followed_there(instance: Instance, status: int) -> None:
+    instance.aws.regions = ("eu-west-1", "us-west-2")
+    instance.store(issue("example.com"))
+
+    def elsewhere(seen: Seen) -> Reply | None:
+        moved = {"x-amz-bucket-region": "us-west-2", "Location": "http://127.0.0.1:1"}
+        return (status, moved, b"") if "/eu-west-1/s3/" in seen.headers.get("authorization", "") else None
+
+    instance.aws.interfere = elsewhere
+
+    run = instance.pull()
+
+    assert run.code == 0, run.err
+    assert instance.aws.count("GET") == 2
+
+
+def test_a_bucket_that_sends_us_around_is_followed_once(instance: Instance) -> None:
+    regions = iter(["us-west-1", "us-west-2", "us-west-3"])
+    instance.aws.interfere = lambda seen: (301, {"x-amz-bucket-region": next(regions)}, b"")
 
     run = instance.pull()
 
     assert run.code == 1
-    assert "--region us-west-2" in run.err
+    assert instance.aws.count("GET") == 2
 
 
 def test_a_stutter_of_aws_is_asked_again_a_few_times(instance: Instance) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -384,7 +384,8 @@ def test_a_record_set_with_a_routing_policy_is_left_alone(over: Over, route53: A
         pass
 
     (error,) = presented.refused.values()
-    assert "routing policy" in error.message and error.hint is not None
+    assert error.message == f"the TXT record {bench.name()} has a routing policy"
+    assert error.hint == "make it a simple record, or delete it"
     assert weighted in zones.records(bench.zone)
 
 
@@ -453,6 +454,30 @@ def test_a_retry_that_meets_its_own_success_is_no_refusal(over: Over, retrying: 
 
     assert (meanwhile, presented.refused, presented.left) == ({"a", "b"}, {}, set())
     assert bench.standing(bench.name()) == set()
+
+
+def test_a_record_that_stands_already_is_waited_for_until_it_is_in_sync(
+    over: Over, route53: Any, zones: HostedZones, clock: FakeClock
+) -> None:
+    bench, begun = over(route53), clock.now()
+    bench.put(bench.name(), "a")
+    zones.propagation = 9.0
+
+    with bench.challenge_records.presenting([bench.record("a")], ()) as presented:
+        waited = clock.now() - begun
+
+    assert presented.refused == {}
+    assert waited >= timedelta(seconds=9)
+
+
+def test_leftovers_of_a_zone_that_is_gone_are_gone(over: Over, route53: Any) -> None:
+    bench = over(route53)
+    leftover = replace(bench.record("old"), zone="ZGONE0000000000000000")
+
+    with bench.challenge_records.presenting((), [leftover]) as presented:
+        pass
+
+    assert presented.left == set()
 
 
 def test_a_taking_away_whose_answer_was_lost_is_told_as_left(over: Over, route53: Any, desk: Desk) -> None:

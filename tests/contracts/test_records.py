@@ -1,4 +1,4 @@
-"""The contract of Records, held by the fake and by S3; and what S3 alone can do to us."""
+"""The contract of Records, held by the fake, S3 and Secrets Manager; and what S3 alone can do to us."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from certkeeper.adapters.s3_records import S3Records
+from certkeeper.adapters.secretsmanager_records import SecretsManagerRecords
 from certkeeper.core.errors import Conflict, StoreError
 from certkeeper.core.ports import Records
 from certkeeper.sandbox.aws import ACCOUNT, AwsServer
@@ -25,10 +26,11 @@ PATH = "certificates/www"
 
 @dataclass
 class Store:
-    """Records, and how to make one of its objects older."""
+    """Records, how to make one of its objects older, and whether it keeps certificates and nothing else."""
 
     records: Records
     make_older: Callable[[str, timedelta], None]
+    certificates_only: bool = False
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +53,24 @@ def in_memory() -> Store:
     return Store(records, lambda path, by: records.clock.later(by))
 
 
-@pytest.fixture(params=["in memory", "S3"])
+def in_secrets_manager(aws: AwsServer, client: Any) -> Store:
+    def make_older(path: str, by: timedelta) -> None:
+        aws.age_secret(path.replace("certificates/", "prod/"), by.total_seconds())
+
+    return Store(SecretsManagerRecords(client, "prod"), make_older, certificates_only=True)
+
+
+@pytest.fixture(scope="module")
+def secrets_manager(client_of: ClientOf) -> Any:
+    return client_of("secretsmanager")
+
+
+@pytest.fixture(params=["in memory", "S3", "Secrets Manager"])
 def store(request: pytest.FixtureRequest) -> Store:
     if request.param == "in memory":
         return in_memory()
+    if request.param == "Secrets Manager":
+        return in_secrets_manager(request.getfixturevalue("aws"), request.getfixturevalue("secrets_manager"))
     aws, records = request.getfixturevalue("aws"), request.getfixturevalue("s3_records")
     return Store(records, lambda path, by: aws.age(BUCKET, f"prod/{path}", by.total_seconds()))
 
@@ -124,9 +140,10 @@ def test_deleting_makes_sure_that_nothing_is_there_however_often(store: Store) -
 
 
 def test_a_list_holds_the_paths_under_the_prefix_and_their_versions(store: Store) -> None:
+    elsewhere = () if store.certificates_only else ("certificates-of-others/x", "journal/a")
     versions = {
         path: store.records.write(path, path.encode(), None)
-        for path in ("certificates/a", "certificates/a.b", "certificates/b", "certificates-of-others/x", "journal/a")
+        for path in ("certificates/a", "certificates/a.b", "certificates/b", *elsewhere)
     }
 
     listed = store.records.list("certificates/")

@@ -232,7 +232,7 @@ def test_a_document_that_would_not_be_read_is_not_written() -> None:
         pytest.param('{"secret": 1}'.encode("utf-16"), id="UTF-16"),
         pytest.param(b'["secret"]', id="a list"),
         pytest.param(b"null", id="null"),
-        pytest.param(b'{"a":' * 100_000 + b'"secret"', id="a deep one"),
+        pytest.param(b'{"a":' * 40_000 + b'"secret"', id="a deep one"),
         pytest.param(b'{"secret": "' + b"x" * LARGEST + b'"}', id="a large one"),
         pytest.param(b'{"secret": ' + b"9" * 5000 + b"}", id="an endless number"),
     ],
@@ -242,7 +242,7 @@ def test_bytes_that_are_no_object_are_refused_and_not_quoted(data: bytes) -> Non
         parse_object(data)
 
     assert "secret" not in str(caught.value)
-    assert caught.value.__cause__ is None and caught.value.__suppress_context__
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
 def test_a_private_key_that_is_no_base64_is_told() -> None:

@@ -216,6 +216,17 @@ def test_a_name_that_is_gone_from_the_store_is_gone_from_what_a_tick_knows() -> 
     assert dict(refreshed(world.keeper()).facts) == {}
 
 
+def test_a_name_that_is_gone_from_the_store_is_gone_from_the_index_too() -> None:
+    world = World()
+    tick(world.keeper(), [WWW, API])
+    world.records.delete("certificates/api")
+    world.records.delete("journal/api")
+
+    tick(world.keeper(), [WWW])
+
+    assert set(indexes.read(world.records)[0].facts) == {"www"}
+
+
 def test_two_runs_that_note_at_once_lose_nothing() -> None:
     world = World()
     happened: list[str] = []

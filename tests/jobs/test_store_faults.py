@@ -224,10 +224,27 @@ def test_a_certificate_that_was_removed_by_hand_is_issued_again() -> None:
     world = World()
     tick(world.keeper(), [WWW])
     world.records.delete("certificates/www")
+    (at_once,) = tick(world.keeper(), [WWW], Ask()).outcomes
+    world.clock.later(timedelta(minutes=11))
 
     (outcome,) = tick(world.keeper(), [WWW], Ask()).outcomes
 
+    assert at_once.error == "the store still shows an older certificate than was written"
     assert (outcome.outcome, outcome.reason) == ("renewed", "not issued yet")
+
+
+def test_a_store_that_shows_an_older_certificate_than_was_written_is_not_believed() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    old = world.records.objects["certificates/www"]
+    world.clock.later(timedelta(days=61))
+    tick(world.keeper(), [WWW])
+    world.records.objects["certificates/www"] = old
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert outcome.error == "the store still shows an older certificate than was written"
+    assert len(world.authority.issued) == 2
 
 
 def test_nothing_that_is_stored_holds_a_clear_private_key() -> None:

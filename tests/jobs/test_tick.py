@@ -11,6 +11,7 @@ import pytest
 
 from certkeeper.core.decision import Ask
 from certkeeper.core.document import decode
+from certkeeper.core.errors import AuthorityError
 from certkeeper.core.journal import Claim, Entry
 from certkeeper.core.model import Account, Certificate, CertificateRequest, CertificateSpec, HostedZone, TxtRecord
 from certkeeper.core.order import Order
@@ -318,6 +319,30 @@ def test_a_claim_that_has_run_out_holds_nobody_up() -> None:
     assert outcome.outcome == "renewed"
 
 
+def test_a_run_that_was_overtaken_finalizes_nothing_though_its_order_is_ready() -> None:
+    world = World()
+    overtaken: list[str] = []
+
+    def forgotten(account: Account, url: str) -> Order:
+        if url.endswith("/1"):
+            raise AuthorityError("no such order", status=404)
+        return world.authority.fetch_order(account, url)
+
+    def fetch_order(account: Account, url: str) -> Order:
+        order = world.authority.fetch_order(account, url)
+        if order.status == "ready" and not overtaken:
+            overtaken.append(url)
+            tick(with_authority(world, fetch_order=forgotten), [WWW], Ask(by_name=True))
+        return order
+
+    (outcome,) = tick(with_authority(world, fetch_order=fetch_order), [WWW]).outcomes
+
+    assert overtaken == ["https://ca.test/order/1"]
+    assert outcome.outcome == "kept"
+    assert len(world.authority.issued) == 1
+    assert held(world).order_url == "https://ca.test/order/2"
+
+
 # Out of time.
 
 
@@ -367,7 +392,7 @@ def test_records_of_a_dead_order_go_though_the_certificate_is_kept() -> None:
 
     assert outcome.outcome == "kept"
     assert world.dns.records == set()
-    assert world.keeper().journal.read("www").entry == Entry()
+    assert world.keeper().journal.read("www").entry.tidy
 
 
 def test_records_that_could_not_be_taken_away_are_remembered_and_taken_away_by_the_next_run() -> None:
@@ -382,7 +407,7 @@ def test_records_that_could_not_be_taken_away_are_remembered_and_taken_away_by_t
     assert (outcome.outcome, again.outcome) == ("renewed", "kept")
     assert len(remembered) == 2
     assert world.dns.records == set()
-    assert world.keeper().journal.read("www").entry == Entry()
+    assert world.keeper().journal.read("www").entry.tidy
 
 
 # Defects.

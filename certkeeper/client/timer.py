@@ -1,0 +1,117 @@
+"""The two units that repeat a run: at every boot before the web server starts, and every hour with a reload.
+
+They are two since a reload inside a unit that the server waits for would wait for the server.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from certkeeper.client.arguments import Options
+from certkeeper.core.errors import CertkeeperError
+
+_BOOTED = "/run/systemd/system"
+_UNITS = "/etc/systemd/system"
+_BOOT, _PULL = "certkeeper-boot.service", "certkeeper-pull"
+# Root for the files' sake, and else as little as TLS, `nginx -t` and `systemctl reload` need.
+_SERVICE = """\
+[Unit]
+Description=certkeeper: {what}
+Wants=network-online.target
+After=network-online.target
+{order}
+[Service]
+Type=oneshot
+ExecStart={command}
+{environment}TimeoutStartSec={seconds}
+UMask=0077
+ReadWritePaths={into} -/run -/var/log -/var/lib/nginx
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_NET_BIND_SERVICE
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateTmp=yes
+PrivateMounts=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+MemoryDenyWriteExecute=yes
+LockPersonality=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallErrorNumber=EPERM
+{wanted}"""
+_ORDER = """\
+Before=nginx.service apache2.service httpd.service haproxy.service caddy.service lighttpd.service
+"""
+_WANTED = "\n[Install]\nWantedBy={}.target\n"
+_TIMER = """\
+[Unit]
+Description=certkeeper: pull every hour
+
+[Timer]
+OnCalendar=hourly
+RandomizedDelaySec=50min
+FixedRandomDelay=yes
+Persistent=yes
+"""
+
+
+def install_timer(argv: list[str], options: Options, environment: dict[str, str]) -> str:
+    """Write and enable the units; returns what to say about it. Raises CertkeeperError, OSError."""
+    if not os.path.isdir(_BOOTED):
+        return "no timer: this machine was not booted with systemd"
+    words = [one for one in argv if one != "--install-timer"]
+    import subprocess
+
+    os.umask(0o022)
+    for name, text in _units(words, options, environment).items():
+        with open(f"{_UNITS}/{name}.new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(f"{_UNITS}/{name}.new", f"{_UNITS}/{name}")
+
+    for verb in (["daemon-reload"], ["enable", _BOOT], ["enable", "--now", _PULL + ".timer"]):
+        if subprocess.run(["systemctl", *verb], stdin=subprocess.DEVNULL, stdout=2).returncode:
+            raise CertkeeperError(f"the timer is not installed: systemctl {' '.join(verb)} failed")
+    return f"every boot and every hour from now on: {_BOOT}, {_PULL}.timer"
+
+
+def _units(words: list[str], options: Options, environment: dict[str, str]) -> dict[str, str]:
+    program = [sys.executable, "-I", *["-S"] * sys.flags.no_site, os.path.abspath(sys.argv[0])]
+    settings = [quoted(f"{name}={value}") for name, value in sorted(environment.items())]
+    shared = {
+        "seconds": options.wait + 900,
+        "into": quoted("-" + options.into),
+        "environment": "".join(f"Environment={one}\n" for one in settings),
+    }
+
+    def service(what: str, order: str, wanted: str, words: list[str]) -> str:
+        # systemd itself replaces $NAME in a command, even within quotes.
+        command = " ".join(quoted(word).replace("$", "$$") for word in program + words)
+        return _SERVICE.format(what=what, order=order, wanted=wanted, command=command, **shared)
+
+    boot = [*words, "--reload="]  # the last one counts
+    return {
+        _BOOT: service("pull before the web server starts", _ORDER, _WANTED.format("multi-user"), boot),
+        _PULL + ".service": service("pull, and reload the web server", "", "", words),
+        _PULL + ".timer": _TIMER + _WANTED.format("timers"),
+    }
+
+
+def quoted(word: str) -> str:
+    """One word of a unit file. Raises CertkeeperError."""
+    if not word.replace("\n", "").isprintable():
+        raise CertkeeperError(f"{word!r} cannot be written into a unit file")
+    for letter, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("\n", "\\n")):
+        word = word.replace(letter, escaped)
+    return f'"{word}"'

@@ -1,0 +1,157 @@
+"""User data for launch templates: a shell script with the whole boot client inside, or a marked block of one.
+
+The script needs /bin/sh and python3 (3.9 or later), and downloads nothing. Run twice it does the same again.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import lzma
+import re
+import shlex
+from dataclasses import dataclass, field
+
+from certkeeper import __version__
+from certkeeper.client import arguments
+from certkeeper.core.errors import SettingsError
+from certkeeper.deployment.one_file import shrunk
+
+BEGIN, END = "# >>> certkeeper >>>", "# <<< certkeeper <<<"
+PROGRAM = "/usr/local/bin/certkeeper-pull"
+LARGEST = 16 * 1024  # what EC2 takes, before base64
+
+# Runs on the instance: `client` is the client's text, the command line is the client's.
+_SET_UP = f"""\
+import base64, os, sys
+os.umask(0o022)
+def write(path, text, mode=0o644):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + ".new", "w") as file:
+        file.write(text)
+    os.chmod(path + ".new", mode)
+    os.replace(path + ".new", path)
+write("{PROGRAM}", client, 0o755)
+def missing(name):
+    path = "/etc/letsencrypt/" + name
+    return not os.path.exists(path) and os.system("grep -rqs %s /etc/nginx" % path) == 0
+if missing("options-ssl-nginx.conf"):
+    write("/etc/letsencrypt/options-ssl-nginx.conf", '''ssl_session_cache shared:le_nginx_SSL:10m;
+ssl_session_timeout 1440m;
+ssl_session_tickets off;
+ssl_protocols TLSv1.2 TLSv1.3;
+ssl_prefer_server_ciphers off;
+ssl_ciphers "''' + ":".join(
+        [k + "-" + c for c in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
+            for k in ("ECDHE-ECDSA", "ECDHE-RSA", "DHE-RSA")]) + '";\\n')
+if missing("ssl-dhparams.pem"):
+    term = e = 1 << 2200
+    for n in range(1, 400):
+        term //= n
+        e += term
+    p = 2**2048 - 2**1984 + ((e >> 282) + 560316 << 64) - 1 # RFC 7919: ffdhe2048
+    der = bytes.fromhex("308201080282010100%x020102" % p)
+    write("/etc/letsencrypt/ssl-dhparams.pem",
+        "-----BEGIN DH PARAMETERS-----\\n%s-----END DH PARAMETERS-----\\n" % base64.encodebytes(der).decode())
+os.execv(sys.executable, [sys.executable, "-I", "-S", "{PROGRAM}", *sys.argv[1:]])
+"""
+# `$` and `%` are left out of the text: templates of Terraform and CloudFormation would read them.
+_UNPACK = (
+    "import sys,base64,lzma;"
+    'client,set_up=lzma.decompress(base64.b85decode("".join(sys.stdin.read().split())'
+    '.replace(".","$").replace(",","%"))).decode().split("\\0");exec(set_up)'
+)
+_UNIT = re.compile(r"systemctl (?:reload|restart|reload-or-restart|try-reload-or-restart) ([\w@.-]+)")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the instance is to pull, and how. Raises SettingsError."""
+
+    names: tuple[str, ...]
+    source: str
+    into: str = "/etc/letsencrypt"
+    identifiers: tuple[str, ...] = ()
+    reload: str = "systemctl reload-or-restart nginx"
+    wait: int = 300
+    region: str = ""
+    bucket_owner: str = ""
+    no_timer: bool = False
+    command: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if len(self.names) > 1 and self.identifiers:
+            hint = "make user data for one NAME, or leave --for away: then each document says what it must cover"
+            raise SettingsError("every certificate would have to cover every --for name", hint)
+        words = [*self.names, "--from", self.source, "--into", self.into, "--wait", str(self.wait)]
+        for identifier in self.identifiers:
+            words += ["--for", identifier]
+        given = {"--reload": self.reload, "--region": self.region, "--bucket-owner": self.bucket_owner}
+        for option, value in given.items():
+            words += [option, value] if value else []
+        words += [] if self.no_timer else ["--install-timer"]
+        if any(not word.isprintable() for word in words):
+            raise SettingsError("user data cannot hold control characters")
+        arguments.Options(words)
+        object.__setattr__(self, "command", tuple(words))
+
+
+def render(options: Options) -> str:
+    """The user data: a script of its own."""
+    return into("", options)
+
+
+def into(script: str, options: Options) -> str:
+    """A script of the user's with our block in it: in place of the marked one, else at the end. Raises SettingsError."""
+    block = _block(options)
+    if not script.strip():
+        return f"#!/bin/sh\n{block}"
+    if not re.match(r"#! ?/\S*(?:/| )(?:ba|da|k|z|a)?sh\b", script):
+        raise SettingsError(
+            "this is no shell script: its first line is not like #!/bin/sh",
+            "cloud-init runs nothing else as user data of this kind; for #cloud-config take the cloud-config form",
+        )
+    lines = script.splitlines(keepends=True)
+    marks = [(line.strip(), number) for number, line in enumerate(lines) if line.strip() in (BEGIN, END)]
+    if not marks:
+        return script + ("" if script.endswith("\n") else "\n") + block
+    if [mark for mark, _ in marks] != [BEGIN, END]:
+        raise SettingsError("the marks of our block are not one pair", f"leave one {BEGIN} and after it one {END}")
+    return "".join([*lines[: marks[0][1]], block, *lines[marks[1][1] + 1 :]])
+
+
+def cloud_config(options: Options) -> str:
+    """The same as #cloud-config, to be run last at the first boot."""
+    lines = _block(options).splitlines()
+    return "#cloud-config\nruncmd:\n  - |\n" + "".join(f"    {line}\n" for line in lines)
+
+
+def compressed(user_data: str) -> bytes:
+    """User data as cloud-init reads it as well, and smaller: where the text does not fit into EC2's limit."""
+    return gzip.compress(user_data.encode(), 9, mtime=0)
+
+
+def nginx_lines(name: str, into: str = "/etc/letsencrypt") -> str:
+    """The three lines that a server block for port 80 alone needs."""
+    return (
+        "listen 443 ssl;\n"
+        f"ssl_certificate     {into}/live/{name}/fullchain.pem;\n"
+        f"ssl_certificate_key {into}/live/{name}/privkey.pem;\n"
+    )
+
+
+def _block(options: Options) -> str:
+    command = " ".join(shlex.quote(word) for word in options.command)
+    unit = _UNIT.fullmatch(options.reload)
+    started = f"systemctl is-active -q {unit[1]} || systemctl restart {unit[1]} || :\n" if unit else ""
+    return (
+        f"{BEGIN}\n# by certkeeper {__version__}, with the client inside\n"
+        f"python3 -I -c '{_UNPACK}' {command} <<'certkeeper' || echo \"certkeeper-pull: exit status $?\" >&2\n"
+        f"{_payload()}\ncertkeeper\n{started}{END}\n"
+    )
+
+
+def _payload() -> str:
+    filters = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 4, "lp": 0, "pb": 0}]
+    packed = lzma.compress(f"{shrunk()}\0{_SET_UP}".encode(), lzma.FORMAT_ALONE, filters=filters)
+    return base64.b85encode(packed).decode().replace("$", ".").replace("%", ",")

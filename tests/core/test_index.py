@@ -1,0 +1,145 @@
+"""The index: a cache that may be stale, old or garbage, and is never believed then."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certkeeper.core import ari, index
+from certkeeper.core.decision import Ask, Held
+from certkeeper.core.errors import DocumentError, StoreError
+from certkeeper.core.failures import Failure
+from certkeeper.core.index import Facts, Index, issued_by_set, worth_a_look
+from certkeeper.core.model import Validity
+from tests.fakes import CA, START, WWW, FaultyRecords, InMemoryRecords
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+GOLDEN = Path(__file__).parent / "golden" / "index.json"
+HELD = Held(
+    identifiers=WWW.identifiers,
+    key_type="ecdsa-p256",
+    profile=None,
+    ca=CA,
+    validity=Validity(START, START + 90 * DAY),
+    serial_number="4a1b",
+    issuer="Golden E1",
+    order_url="https://ca.test/order/1",
+    certificate_id="Z-Sbq1sWEmDn9mVatnHTP84wbeU.Shss",
+    information=ari.Window(START + 58 * DAY, START + 60 * DAY, START + 6 * HOUR, "https://ca.test/why"),
+)
+FAILURE = Failure(2, START, "it failed", "mend it", "dns", START + 2 * HOUR, START + HOUR)
+FULL = Index(
+    START,
+    {
+        "api": Facts(journal_version='"v7"', failure=FAILURE, open=True),
+        "old": Facts(unreadable="the document is not JSON in UTF-8"),
+        "www": Facts('"v1"', '"v2"', HELD, None, account_url="https://ca.test/account/1", issued=(START, START + HOUR)),
+    },
+)
+
+
+def test_an_index_of_today_is_read_tomorrow() -> None:
+    assert index.decode(GOLDEN.read_bytes()) == FULL
+
+
+def test_an_index_is_read_as_it_was_written() -> None:
+    assert index.decode(index.encode(FULL)) == FULL
+    assert index.decode(index.encode(Index())) == Index()
+
+
+def test_a_ca_that_was_silent_is_remembered() -> None:
+    facts = Facts(held=replace(HELD, information=ari.Silence(START + HOUR)))
+
+    assert index.decode(index.encode(Index(START, {"www": facts}))).facts["www"] == facts
+
+
+def test_two_thousand_names_are_not_too_large() -> None:
+    large = Index(START, {f"n{number}": FULL.facts["www"] for number in range(2_000)})
+
+    assert len(index.decode(index.encode(large)).facts) == 2_000
+
+
+FIELDS = json.loads(index.encode(FULL))
+
+
+def changed(**fields: Any) -> bytes:
+    return json.dumps({**FIELDS, **fields}).encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\xff", id="no text"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b"[" * 100_000, id="a deep one"),
+        pytest.param(changed(format=2), id="a format of the future"),
+        pytest.param(changed(as_of="yesterday"), id="no instant"),
+        pytest.param(changed(names=None), id="no names"),
+        pytest.param(changed(names=["www"]), id="names in a list"),
+        pytest.param(changed(names={"www": {}}), id="facts without fields"),
+        pytest.param(changed(names={"www": {**FIELDS["names"]["www"], "held": {"identifiers": []}}}), id="half held"),
+        pytest.param(changed(names={"www": {**FIELDS["names"]["www"], "issued": ["x"]}}), id="issued, but when"),
+        pytest.param(
+            changed(names={"www": {**FIELDS["names"]["api"], "failure": {**FIELDS["names"]["api"]["failure"],
+                                                                         "count": float("inf")}}}),
+            id="endless failures",
+        ),
+        pytest.param(
+            changed(names={"www": {**FIELDS["names"]["www"], "held": {**FIELDS["names"]["www"]["held"],
+                                                                     "not_after": "2020-01-01T00:00:00Z"}}}),
+            id="a validity that ends before it begins",
+        ),
+    ],
+)  # fmt: skip
+def test_an_index_that_cannot_be_decoded_is_an_empty_one(data: bytes) -> None:
+    records = InMemoryRecords()
+    version = records.write(index.PATH, data, None)
+
+    with pytest.raises(DocumentError):
+        index.decode(data)
+    assert index.read(records) == (Index(), version)
+
+
+def test_an_index_that_is_not_there_is_an_empty_one() -> None:
+    assert index.read(InMemoryRecords()) == (Index(), None)
+
+
+def test_an_index_that_the_store_cannot_give_is_not_an_empty_one() -> None:
+    with pytest.raises(StoreError):
+        index.read(FaultyRecords(InMemoryRecords(), unreadable={index.PATH}))
+
+
+WAITING = Facts("v1", "v2", HELD, replace(FAILURE, next_attempt=START + 70 * DAY, not_before=None))
+
+
+@pytest.mark.parametrize(
+    ("facts", "now", "ask", "worth"),
+    [
+        pytest.param(None, START, Ask(), True, id="never seen"),
+        pytest.param(FULL.facts["www"], START, Ask(), False, id="not due"),
+        pytest.param(FULL.facts["www"], START + 61 * DAY, Ask(), True, id="due"),
+        pytest.param(FULL.facts["www"], START, Ask(by_name=True), False, id="not due, by name"),
+        pytest.param(FULL.facts["www"], START, Ask(force=True), True, id="not due, by force"),
+        pytest.param(replace(FULL.facts["www"], open=True), START, Ask(), True, id="not due, but open"),
+        pytest.param(Facts(unreadable="?"), START, Ask(), True, id="unreadable"),
+        pytest.param(WAITING, START + 61 * DAY, Ask(), False, id="due, but paused"),
+        pytest.param(WAITING, START + 61 * DAY, Ask(by_name=True), True, id="due and paused, by name"),
+        pytest.param(WAITING, START, Ask(), True, id="not due, but with a failure to be forgotten"),
+    ],
+)
+def test_what_is_worth_a_look(facts: Facts | None, now: Any, ask: Ask, worth: bool) -> None:
+    assert worth_a_look(WWW, facts, now, ask) is worth
+
+
+def test_issuances_are_counted_by_identifiers_under_whatever_name() -> None:
+    twin = replace(FULL.facts["www"], held=replace(HELD, identifiers=HELD.identifiers[::-1]), issued=(START + DAY,))
+
+    issued = issued_by_set(replace(FULL, facts={**FULL.facts, "twin": twin}))
+
+    assert issued == {frozenset(WWW.identifiers): (START, START + HOUR, START + DAY)}
