@@ -24,6 +24,7 @@ DIRECTORIES = {
 # Let's Encrypt's profiles: most identifiers in one certificate. What is not listed takes 100.
 MOST_IDENTIFIERS = {"tlsserver": 25, "shortlived": 25}
 LONGEST_PROPAGATION = 600
+LONGEST_NAME = 253 - len("_acme-challenge.")
 LONGEST_PREFIX = 400  # a secret's name has 512 letters at most, and ends in a certificate's name
 
 TOP = ("store", "bucket_owner", "certificates_in", "sealing", "kms_key", "deployment", "include", "ca", "alerts",
@@ -40,6 +41,7 @@ _SECRETS = re.compile(r"secretsmanager:([\w+=.@-]+(?:/[\w+=.@-]+)*)", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:(?:role|user)/[\w+=,.@/-]+|arn:aws[a-z-]*:iam::\d{12}:root")
 _ZONE = re.compile(r"(?:/hostedzone/)?(Z[A-Z0-9]{1,31})")
+_KMS_KEY = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:)?(?:alias/[\w/-]+|(?:key/)?[\w-]{8,64})")
 _MAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
 
 
@@ -159,7 +161,7 @@ def identifier(text: str) -> str:
     except idna.IDNAError as error:
         raise ValueError(f"not a domain name: {error}") from None
     labels = name.split(".")
-    if len(labels) < 2 or len(name) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+    if len(labels) < 2 or len(name) > LONGEST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
         raise ValueError("not a domain name")
     if text.startswith("*."):
         name = "*." + name
@@ -175,6 +177,7 @@ class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
         self.faults: list[Fault] = []
+        self.sealing = "kms"
 
     def fault(self, key: str, what: str, hint: str | None = None) -> None:
         self.faults.append(Fault(self.file, key, what, hint))
@@ -186,6 +189,7 @@ class _Reader:
         self._known(said, TOP, "")
         bucket, prefix = self._store(said)
         sealing, kms_key = self._sealing(said)
+        self.sealing = sealing
         ca = self._ca(said)
         dns = self._table(said, "dns", DNS)
         alerts = self._table(said, "alerts", ALERTS)
@@ -282,6 +286,10 @@ class _Reader:
                 '"kms" seals private keys with a KMS key (about $1 a month), "store" leaves them to the bucket',
             )
             return "kms", kms_key
+        if kms_key is not None and not _KMS_KEY.fullmatch(kms_key):
+            self.fault(
+                "kms_key", f"{kms_key!r} is not a KMS key", 'like "alias/certkeeper", a key id, or the ARN of one'
+            )
         if sealing == "kms" and kms_key is None:
             self.fault("kms_key", "missing", 'with sealing = "kms" name the key: kms_key = "alias/certkeeper"')
         if sealing == "store" and kms_key is not None:
@@ -410,6 +418,7 @@ class _Reader:
             hosted_zone_id=zone.removeprefix("/hostedzone/") if zone else None,
             readers=self._readers(merged, key),
             reuse_private_key=bool(reuse),
+            sealing=self.sealing,
         )
 
     def _key_type(self, said: Mapping[str, Any], key: str) -> str:

@@ -23,7 +23,7 @@ class TickError(Exception):
     """The tick could not run."""
 
 
-def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+def handler(event: Any, context: Any) -> dict[str, Any]:
     """What Lambda calls."""
     deadline = timedelta(milliseconds=context.get_remaining_time_in_millis())
     try:
@@ -31,6 +31,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     except CertkeeperError as error:
         # "from None": what is behind a StoreError may quote a request.
         raise TickError(f"{error.message}; {error.hint}" if error.hint else error.message) from None
+    if report.trouble is not None:
+        log({"error": report.trouble.message, "hint": report.trouble.hint})
     answer = outcomes_json(report.outcomes)
     for outcome in answer["outcomes"]:
         log(outcome)
@@ -39,12 +41,15 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     return answer
 
 
-def _ticked(event: dict[str, Any], deadline: timedelta) -> Report:
+def _ticked(event: Any, deadline: timedelta) -> Report:
     store = os.environ.get("CERTKEEPER_STORE")
     if not store:
         raise SettingsError("the function does not know its store", "set CERTKEEPER_STORE to s3://bucket/prefix")
     settings = wiring.stored_settings(store)
+    event = event if isinstance(event, dict) else {}
     names = event.get("names") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SettingsError("the event's names are not a list of names", 'like {"names": ["example.com"]}')
     unknown = sorted(set(names) - {spec.name for spec in settings.specs})
     if unknown:
         raise SettingsError(

@@ -294,6 +294,8 @@ class FakeAuthority:
     refuse: list[AuthorityError] = field(default_factory=list)
     replaced: set[str] = field(default_factory=set)
     new_orders: int = 0
+    forgotten: bool = False
+    """Whether orders are not found any more, as with an expired one; its certificate still is."""
 
     def register(self, account: Account) -> str:
         return self.accounts.setdefault(account.private_key.blob, f"https://ca.test/account/{len(self.accounts) + 1}")
@@ -321,7 +323,7 @@ class FakeAuthority:
     def fetch_order(self, account: Account, url: str) -> Order:
         self._known(account)
         order = self.orders.get(url)
-        if order is None:
+        if order is None or self.forgotten:
             raise AuthorityError("no such order", kind="malformed", status=404)
         if order["left"]:
             order["left"] -= 1

@@ -192,7 +192,7 @@ FAULTS = [
     pytest.param('store = "s3://bucket"', "sealing", "missing", "about $1 a month", id="no sealing"),
     pytest.param('store = "s3://bucket"\nsealing = "gpg"', "sealing", "'gpg' is neither", "kms", id="no such sealing"),
     pytest.param('store = "s3://bucket"\nsealing = "kms"', "kms_key", "missing", "alias/certkeeper", id="no KMS key"),
-    pytest.param(LEAST + 'kms_key = "x"', "kms_key", "no use", "remove it", id="a KMS key of no use"),
+    pytest.param(LEAST + 'kms_key = "alias/x"', "kms_key", "no use", "remove it", id="a KMS key of no use"),
     pytest.param(LEAST + 'stroe = "x"', "stroe", "unknown key", "did you mean store?", id="a key misspelt"),
     pytest.param(LEAST + 'zzz = "x"', "zzz", "unknown key", "known here: store", id="a key that nobody knows"),
     pytest.param(LEAST + 'bucket_owner = "12"', "bucket_owner", "12 digits", None, id="no account id"),

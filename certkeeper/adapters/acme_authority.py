@@ -30,7 +30,8 @@ from certkeeper.core.order import Authorization, Challenge, Order, Problem
 from certkeeper.core.ports import Sealer
 
 NONCE_TRIES = 12
-TIMEOUT = (10, 60)
+TIMEOUT = (5, 30)
+LONGEST_RETRY_AFTER = 7 * 86400.0
 URN = "urn:ietf:params:acme:error:"
 JOSE = {"Content-Type": "application/jose+json"}
 USER_AGENT = f"certkeeper/{__version__} {requests.utils.default_user_agent()}"
@@ -57,7 +58,7 @@ class AcmeAuthority:
         self._lock = Lock()
         self._threads = local()
         self._keys: dict[bytes, JWKEC] = {}
-        self._directory: dict[str, Any] | None = None
+        self._directory: dict[str, Any] | AuthorityError | None = None
 
     def register(self, account: Account) -> str:
         payload: dict[str, Any] = {"termsOfServiceAgreed": True}
@@ -178,12 +179,20 @@ class AcmeAuthority:
     def _fetched_directory(self) -> dict[str, Any]:
         with self._lock:
             if self._directory is None:
-                response = self._send(self._wire(), "GET", self._directory_url)
-                error = _problem(response)
-                if error:
-                    raise error
-                self._directory = _json(response)
+                try:
+                    self._directory = self._asked_directory()
+                except AuthorityError as error:
+                    self._directory = error  # the next name shall not wait for the same answer
+            if isinstance(self._directory, AuthorityError):
+                raise self._directory
             return self._directory
+
+    def _asked_directory(self) -> dict[str, Any]:
+        response = self._send(self._wire(), "GET", self._directory_url)
+        error = _problem(response)
+        if error:
+            raise error
+        return _json(response)
 
     def _check_profile(self, profile: str) -> None:
         offered = self._fetched_directory().get("meta", {}).get("profiles", {})
@@ -269,12 +278,12 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """
     said = headers.get("Retry-After", "").strip()
     if said.isascii() and said.isdecimal():
-        return min(float(said), 366 * 86400.0)
+        return min(float(said), LONGEST_RETRY_AFTER)
     try:
         until = parsedate_to_datetime(said)
         served = parsedate_to_datetime(headers["Date"]) if "Date" in headers else now
-        return max(0.0, (until - served).total_seconds())
-    except (ValueError, TypeError, IndexError):
+        return min(max(0.0, (until - served).total_seconds()), LONGEST_RETRY_AFTER)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 
@@ -362,4 +371,4 @@ def _cause(error: BaseException) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:1000]
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:2000]

@@ -26,6 +26,7 @@ class Dns:
         self._fixed = tuple(_split(one) for one in nameservers)
         self._lock = Lock()
         self._servers: dict[str, tuple[tuple[str, int], ...]] = {}
+        self._silent: set[str] = set()
         self._resolver: dns.resolver.Resolver | None = None
 
     def cname(self, name: str) -> str | None:
@@ -35,7 +36,11 @@ class Dns:
     def txt(self, name: str) -> Mapping[str, frozenset[str]]:
         told = {}
         for address, port in self._fixed or self._name_servers(name):
+            if address in self._silent:
+                continue  # port 53 may be closed from here; thousands of records shall not wait for it
             values = _txt_at(address, port, name)
+            if values is None and not self._fixed:
+                self._silent.add(address)
             if values is not None:
                 told[f"{address}:{port}" if self._fixed else address] = values
         return told
@@ -65,7 +70,7 @@ class Dns:
     def _name_servers(self, name: str) -> tuple[tuple[str, int], ...]:
         """The addresses of the name servers of the zone that a name lies in, as the world sees them delegated."""
         parts = name.split(".")
-        for cut in range(1, len(parts) - 1):
+        for cut in range(len(parts) - 1):
             zone = ".".join(parts[cut:])
             with self._lock:
                 known = self._servers.get(zone)
@@ -82,7 +87,14 @@ class Dns:
         if answer is None or answer.canonical_name != dns.name.from_text(zone):
             return ()
         hosts = sorted(str(one.target) for one in answer)
-        found = [self._resolve(host, "A") for host in hosts]
+        found, errors = [], []
+        for host in hosts:
+            try:
+                found.append(self._resolve(host, "A"))
+            except DnsError as error:
+                errors.append(error)
+        if errors and not any(found):
+            raise errors[0]
         return tuple((str(one.address), 53) for addresses in found if addresses for one in addresses)
 
 
@@ -91,7 +103,7 @@ def _txt_at(address: str, port: int, name: str) -> frozenset[str] | None:
     query = dns.message.make_query(name, dns.rdatatype.TXT, use_edns=True, payload=1232)
     try:
         answer, _ = dns.query.udp_with_fallback(query, address, timeout=TIMEOUT, port=port)
-    except (dns.exception.DNSException, OSError):
+    except (dns.exception.DNSException, OSError, EOFError, ValueError):
         return None
     return frozenset(
         b"".join(one.strings).decode("ascii", "replace")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
 
 HINTS = {
-    "NotFoundException": "create the key or correct kms_key in the settings",
+    "NotFoundException": "create the key, or correct kms_key or AWS_REGION: an alias belongs to one region",
     "AccessDeniedException": "the role lacks kms:Encrypt (and kms:Decrypt for account keys) under this context",
     "DisabledException": "enable the KMS key again",
     "KMSInvalidStateException": "the KMS key is disabled or waits for its deletion: cancel that",

@@ -45,6 +45,8 @@ class HttpRenewalInformation:
 
     def _url(self, directory: str) -> str | None:
         with self._lock:
+            if directory in self._out_of_reach:
+                raise OSError  # found out by another thread meanwhile
             if directory not in self._urls:
                 said = self._get(directory, directory).json()
                 url = said.get("renewalInfo") if isinstance(said, dict) else None

@@ -110,9 +110,12 @@ def _renew(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 5 <= value <= 86400:
-        raise argparse.ArgumentTypeError("between 5 and 86400 seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 5 and 86400 seconds")
     return value
 
 

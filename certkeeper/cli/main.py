@@ -114,6 +114,8 @@ def _renew(said: Namespace) -> int:
     for one in report.outcomes:
         if one.error:
             _complain(f"{one.name}: {one.error}", one.hint)
+    if report.trouble is not None:
+        _complain(report.trouble.message, report.trouble.hint)
     if interrupted:
         _talk("interrupted; what was begun is finished by the next run")
         return INTERRUPTED
@@ -123,7 +125,8 @@ def _renew(said: Namespace) -> int:
 def _exit_of(report: Report) -> int:
     if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
         return NO_NEWS
-    return BAD_NEWS if any(_is_bad(one, report.as_of) for one in report.outcomes) else GOOD
+    bad = report.trouble is not None or any(_is_bad(one, report.as_of) for one in report.outcomes)
+    return BAD_NEWS if bad else GOOD
 
 
 def _is_bad(one: Outcome, now: datetime) -> bool:

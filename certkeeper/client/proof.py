@@ -39,14 +39,16 @@ def blocks(pem: str, label: str) -> list[str]:
     """The PEM blocks of one label, each written the one usual way; none, or an unclean one, is a ChainError."""
     begin, end = f"-----BEGIN {label}-----", f"-----END {label}-----"
     found: list[str] = []
-    for part in pem.split(begin)[1:]:
-        body, closed, _ = part.partition(end)
+    between, *parts = pem.split(begin)
+    for part in parts:
+        body, closed, after = part.partition(end)
         lines = body.split()
+        between += after
         if not closed or not set("".join(lines)) <= _PEM_LETTERS:
             raise ChainError(f"a PEM block is not a clean {label}")
         found.append("\n".join([begin, *lines, end]) + "\n")
-    if not found:
-        raise ChainError(f"there is no {label} block")
+    if not found or "-----" in between:
+        raise ChainError(f"there is no {label} block, or another one")
     return found
 
 

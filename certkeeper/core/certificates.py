@@ -59,6 +59,7 @@ def held(certificate: Certificate | None) -> Held | None:
         issuer=chain.issuer,
         order_url=certificate.order_url,
         certificate_id=chain.certificate_id,
+        sealing=certificate.request.private_key.sealing,
     )
 
 

@@ -30,6 +30,7 @@ class Held:
     order_url: str | None
     certificate_id: str | None = None
     information: ari.Information | None = None
+    sealing: str | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,12 @@ def _unaffordable(
     if left.allows(reserve=ask.spend_reserve):
         return None
     why = f"only {left.whole} of the CA's {limit.count} certificates a week for exactly these names is left"
-    return Pause(reason, left.possible_from, why, f"if it cannot wait: certkeeper renew {spec.name} --spend-reserve")
+    return Pause(
+        reason,
+        left.possible_from,
+        why,
+        f"if it cannot wait: certkeeper renew {spec.name}{' --force' if ask.force else ''} --spend-reserve",
+    )
 
 
 def exempt(spec: CertificateSpec, held: Held | None, now: datetime) -> bool:
@@ -158,6 +164,8 @@ def why_due(spec: CertificateSpec, held: Held | None, now: datetime) -> str | No
         return "identifiers changed"
     if held.key_type is not None and held.key_type != spec.key_type:
         return f"key type changed from {held.key_type} to {spec.key_type}"
+    if held.sealing is not None and held.sealing != spec.sealing:
+        return f"sealing changed from {held.sealing} to {spec.sealing}"
     if held.profile != spec.profile:
         return f"profile changed from {held.profile or 'none'} to {spec.profile or 'none'}"
     if held.ca != spec.ca:

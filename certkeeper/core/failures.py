@@ -34,6 +34,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "badPublicKey": (OPERATOR, "the CA does not take this kind of private key; change key_type"),
     "badSignatureAlgorithm": (OPERATOR, "the CA does not take the account key's algorithm"),
     "caa": (OPERATOR, "a CAA record forbids this CA; add one that names it, see RFC 8659"),
+    "conflict": (RETRY, "another run works on the same order; the next run looks again"),
     "compound": (RETRY, "see the problems of the single identifiers"),
     "connection": (RETRY, "the CA could not reach the name servers; are they up and reachable from outside?"),
     "dns": (RETRY, "the CA could not look the name up; check its delegation and DNSSEC"),
@@ -55,7 +56,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "userActionRequired": (OPERATOR, "a person must visit the page that the CA names"),
 }
 
-_UNPAUSE = re.compile(r"https://\S+")
+_UNPAUSE = re.compile(r"https://\S*unpause\S*")
 
 
 @dataclass(frozen=True)

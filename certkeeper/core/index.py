@@ -47,8 +47,10 @@ class Index:
 
     as_of: datetime | None = None
     facts: Mapping[str, Facts] = field(default_factory=dict)
+    version: str | None = None
+    """What it was read at; not kept in it."""
     vanished: frozenset[str] = frozenset()
-    """Names that an earlier index knew and the store does not hold any more; not kept."""
+    """Names that it knew and the store does not hold any more; not kept in it."""
 
 
 Issued = Mapping[frozenset[str], tuple[datetime, ...]]
@@ -152,6 +154,7 @@ def _held_fields(held: Held) -> dict[str, Any]:
         "issuer": held.issuer,
         "order_url": held.order_url,
         "certificate_id": held.certificate_id,
+        "sealing": held.sealing,
         "information": held.information and _information_fields(held.information),
     }
 
@@ -167,6 +170,7 @@ def _held(fields: dict[str, Any]) -> Held:
         issuer=str(fields["issuer"]),
         order_url=fields["order_url"],
         certificate_id=fields.get("certificate_id"),
+        sealing=fields.get("sealing"),
         information=_information(fields["information"]) if fields.get("information") else None,
     )
 

@@ -33,7 +33,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class PendingOrder:
-    """All it takes to finish an order after a crash."""
+    """All it takes to finish an order after a crash.
+
+    `finalized` is set before the CSR is handed in, so from then on it may be paid for; `certificate_url` as soon as
+    the CA has named it, since a CA may forget an order sooner than its certificate.
+    """
 
     request: CertificateRequest
     identifiers: tuple[str, ...]
@@ -43,6 +47,8 @@ class PendingOrder:
     profile: str | None
     placed: datetime
     url: str
+    finalized: bool = False
+    certificate_url: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +177,8 @@ def _pending_fields(pending: PendingOrder) -> dict[str, object]:
         "key_type": pending.key_type,
         "profile": pending.profile,
         "placed": written(pending.placed),
+        "finalized": pending.finalized,
+        "certificate_url": pending.certificate_url,
         "csr_pem": pending.request.csr_pem,
         "spki_sha256": pending.request.spki_sha256,
         "sealing": pending.request.private_key.sealing,
@@ -194,4 +202,6 @@ def _pending(fields: dict[str, Any]) -> PendingOrder:
         profile=fields["profile"],
         placed=instant(fields["placed"]),
         url=str(fields["url"]),
+        finalized=bool(fields.get("finalized")),
+        certificate_url=str(fields["certificate_url"]) if fields.get("certificate_url") else None,
     )

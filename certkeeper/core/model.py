@@ -21,6 +21,7 @@ class CertificateSpec:
     preferred_chain: str | None = None
     readers: tuple[str, ...] = ()
     reuse_private_key: bool = False
+    sealing: str = "kms"
 
 
 @dataclass(frozen=True)

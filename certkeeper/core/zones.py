@@ -57,8 +57,7 @@ def choose(name: str, zones: Iterable[HostedZone], explicit: str | None = None) 
         private = any(zone.private and _within(name, zone.name) for zone in zones)
         raise DnsError(
             f"no {'public ' if private else ''}hosted zone for {name}",
-            "create a public hosted zone for the domain in Route 53 and delegate it, "
-            "or name its account's zone with hosted_zone_id",
+            "create a public hosted zone for the domain in Route 53, in this account, and delegate the domain to it",
         )
     longest = max(zone.name.count(".") for zone in fitting)
     best = [zone for zone in fitting if zone.name.count(".") == longest]

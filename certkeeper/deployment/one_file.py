@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import io
+import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from itertools import product
@@ -68,11 +70,8 @@ def shrunk() -> str:
     tree = ast.fix_missing_locations(_Bare().visit(ast.parse(one_file())))
     _drop_unused(tree)
     _rename(tree)
-    lines = ast.unparse(tree).splitlines()
-    # One space an indentation; a text over several lines is one line with \n in it.
-    body = [" " * ((len(line) - len(line.lstrip(" "))) // 4) + line.lstrip(" ") for line in lines if line]
     first = f"# certkeeper-pull {__version__}, shrunk; the text to read is certkeeper/client"
-    return "\n".join([_SHEBANG.strip(), first, *body]) + "\n"
+    return "\n".join([_SHEBANG.strip(), first, *_tight(ast.unparse(tree))]) + "\n"
 
 
 def _parted(source: str, used: set[str]) -> tuple[set[str], str]:
@@ -220,6 +219,22 @@ def _shorten(places: list[tuple[ast.AST, str]], wanted: set[str], names: Iterato
 def _short_names(first: str, taken: set[str]) -> Iterator[str]:
     pool = (one + other for other, one in product(["", *ascii_letters, *digits], first))
     return (word for word in pool if word not in taken)
+
+
+def _tight(text: str) -> Iterator[str]:
+    """The lines of a program without the spaces that only eyes need."""
+    line = ""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.NEWLINE, tokenize.NL):
+            yield from [line] if line else []
+            line = ""
+        elif token.type not in (tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER):
+            apart = _is_word(line[-1:]) and (_is_word(token.string[0]) or token.string[0] in "'\"")
+            line += (" " if apart else "") + token.string if line else " " * (token.start[1] // 4) + token.string
+
+
+def _is_word(letter: str) -> bool:
+    return letter.isalnum() or letter == "_"
 
 
 def _places(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:

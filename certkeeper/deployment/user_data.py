@@ -11,6 +11,7 @@ import lzma
 import re
 import shlex
 from dataclasses import dataclass, field
+from functools import cache
 
 from certkeeper import __version__
 from certkeeper.client import arguments
@@ -102,7 +103,7 @@ def render(options: Options) -> str:
 
 
 def into(script: str, options: Options) -> str:
-    """A script of the user's with our block in it: in place of the marked one, else at the end. Raises SettingsError."""
+    """A script with our block in it: in place of the marked one, else at its end. Raises SettingsError."""
     block = _block(options)
     if not script.strip():
         return f"#!/bin/sh\n{block}"
@@ -151,7 +152,8 @@ def _block(options: Options) -> str:
     )
 
 
+@cache
 def _payload() -> str:
-    filters = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 4, "lp": 0, "pb": 0}]
+    filters = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0}]
     packed = lzma.compress(f"{shrunk()}\0{_SET_UP}".encode(), lzma.FORMAT_ALONE, filters=filters)
     return base64.b85encode(packed).decode().replace("$", ".").replace("%", ",")

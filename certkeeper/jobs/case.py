@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Lock
 
 from certkeeper.core.certificates import held
 from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause
-from certkeeper.core.errors import CertkeeperError, Conflict
+from certkeeper.core.errors import CertkeeperError, Conflict, OutOfTime
 from certkeeper.core.failures import Failure
 from certkeeper.core.journal import Entry
 from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, Outcome, TxtRecord
@@ -62,35 +62,41 @@ class Run:
         self.keeper = keeper
         self.accounts = AccountDesk(keeper)
         self._lock = Lock()
-        self._zones: tuple[HostedZone, ...] | None = None
+        self._zones: tuple[HostedZone, ...] | CertkeeperError | None = None
 
     def zones(self) -> tuple[HostedZone, ...]:
         with self._lock:
             if self._zones is None:
-                self._zones = self.keeper.zones.hosted_zones()
+                try:
+                    self._zones = self.keeper.zones.hosted_zones()
+                except CertkeeperError as error:
+                    self._zones = error  # the next name shall not wait for the same answer
+            if isinstance(self._zones, CertkeeperError):
+                raise self._zones
             return self._zones
 
 
 def guarded(step: Callable[[Run, Case], None], run: Run, case: Case) -> None:
+    """Take one step with one case; whatever goes wrong stays with that case. Past the deadline nothing is begun."""
     try:
+        if run.keeper.clock.remaining() <= timedelta(0):
+            raise OutOfTime("out of time")
         step(run, case)
     except Conflict:
         case.busy = True
     except CertkeeperError as error:
         case.error = error
     except Exception as error:  # noqa: BLE001 - the one broad one: a defect met by one name stays with that name
-        # The text of a foreign exception may quote anything, so only its type is told.
-        where = _place(error)
-        case.error = CertkeeperError(
-            f"unexpected {type(error).__name__} at {where}", "this is a defect; please report it"
-        )
+        case.error = surprise(error)
 
 
-def _place(error: BaseException) -> str:
+def surprise(error: Exception) -> CertkeeperError:
+    """A defect as an error. The text of a foreign exception may quote anything, so only its type and place are told."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace else "an unknown place"
+    where = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace else "an unknown place"
+    return CertkeeperError(f"unexpected {type(error).__name__} at {where}", "this is a defect; please report it")
 
 
 def still(spec: CertificateSpec, now_held: Held | None, failure: Failure | None, decision: Decision) -> Outcome:

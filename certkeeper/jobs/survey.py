@@ -11,7 +11,7 @@ from certkeeper.core import index as indexes
 from certkeeper.core.ari import Information, Silence, Window
 from certkeeper.core.certificates import held
 from certkeeper.core.decision import Held
-from certkeeper.core.errors import CertkeeperError, Conflict, DocumentError, StoreError
+from certkeeper.core.errors import Conflict, DocumentError, StoreError
 from certkeeper.core.index import Facts, Index
 from certkeeper.jobs.keeper import Keeper
 
@@ -20,13 +20,13 @@ TRIES = 3
 
 def refreshed(keeper: Keeper) -> Index:
     """The index, with the facts of every name whose stored version has changed read again. Raises StoreError."""
-    index, _ = indexes.read(keeper.records)
+    index, version = indexes.read(keeper.records)
     certificates, journal = keeper.certificates.versions(), keeper.journal.versions()
     names = sorted({*certificates, *journal})
     known = {name: index.facts.get(name, Facts()) for name in names}
     changed = [name for name in names if known[name].versions != (certificates.get(name), journal.get(name))]
     facts = {**known, **_still_informed(known, read_facts(keeper, changed))}
-    return replace(index, facts=facts, vanished=frozenset(index.facts) - frozenset(names))
+    return replace(index, facts=facts, version=version, vanished=frozenset(index.facts) - frozenset(names))
 
 
 def _still_informed(before: Mapping[str, Facts], now: Mapping[str, Facts]) -> dict[str, Facts]:
@@ -98,20 +98,24 @@ def _latest(before: Information | None, answer: Information) -> Information:
     return answer
 
 
-def note(keeper: Keeper, index: Index, touched: Iterable[str]) -> Index:
-    """Write the index down, with the touched names read again. It is a cache: what fails here is tried next time."""
-    touched = list(touched)
+def note(keeper: Keeper, index: Index, touched: Iterable[str]) -> StoreError | None:
+    """Write the index down, with the touched names read again. Not to be able to costs nothing but what `status` shows,
+    so the error is returned.
+    """
     fresh = _still_informed(index.facts, read_facts(keeper, touched))
+    stored, version = Index(), index.version
     for _ in range(TRIES):
+        others = {name: facts for name, facts in stored.facts.items() if name not in index.vanished}
         try:
-            stored, version = indexes.read(keeper.records)
-            # Somebody else may have noted other names meanwhile; versions tell what is stale, so a union is safe.
-            others = {name: facts for name, facts in stored.facts.items() if name not in index.vanished}
             noted = Index(keeper.clock.now(), {**others, **index.facts, **fresh})
             indexes.write(keeper.records, noted, version)
-            return noted
+            return None
         except Conflict:
-            continue
-        except CertkeeperError:
-            break
-    return replace(index, as_of=keeper.clock.now(), facts={**index.facts, **fresh})
+            # Somebody else has noted other names meanwhile; versions tell what is stale, so a union is safe.
+            try:
+                stored, version = indexes.read(keeper.records)
+            except StoreError as error:
+                return error
+        except StoreError as error:
+            return error
+    return None

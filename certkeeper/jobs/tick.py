@@ -11,10 +11,11 @@ of due names share one DNS wait. The laws it keeps:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 from certkeeper.core import failures, zones
 from certkeeper.core.certificates import prove, successor
@@ -34,19 +35,22 @@ from certkeeper.core.model import Account, Certificate, CertificateSpec, Outcome
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
 from certkeeper.core.ports import Presented
 from certkeeper.jobs import survey
-from certkeeper.jobs.case import Case, Run, guarded, still, told
+from certkeeper.jobs.case import Case, Run, guarded, still, surprise, told
 from certkeeper.jobs.keeper import Keeper
+
+Result = TypeVar("Result")
 
 LOOK_AGAIN = 1.0
 LONGEST_LOOK = 10.0
 BUSY_WAIT = 2.0
-TRIES_OF_A_CHAIN = 3
+GONE_BEFORE, CHAIN = "orderGone", "chain"
+RETRY_PAUSES = (2.0, 5.0)
 SETTLING = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a tick did, in the order of the settings. `trouble` is set if the store as a whole could not be read."""
+    """What a tick did, in the order of the settings. `trouble` is what kept the index from being read or noted."""
 
     outcomes: tuple[Outcome, ...]
     as_of: datetime
@@ -69,10 +73,12 @@ def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = Non
             decision = decide(spec, facts.held, facts.failure, now, ask, issued)
             outcomes[spec.name] = still(spec, facts.held, facts.failure, decision)
 
+    # Whoever has least time left comes first, should there not be time or budget for all.
+    todo.sort(key=lambda spec: _not_after(index.facts.get(spec.name)))
     outcomes |= _worked(keeper, todo, ask, index)
 
     if trouble is None:
-        survey.note(keeper, index, [spec.name for spec in todo])
+        trouble = survey.note(keeper, index, [spec.name for spec in todo])
     return Report(tuple(outcomes[spec.name] for spec in specs), keeper.clock.now(), trouble)
 
 
@@ -82,6 +88,10 @@ def _refreshed(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Index,
         return survey.informed(keeper, survey.refreshed(keeper), [spec.name for spec in specs]), None
     except StoreError as error:
         return Index(), error
+
+
+def _not_after(facts: Facts | None) -> float:
+    return facts.held.validity.not_after.timestamp() if facts and facts.held else 0.0
 
 
 def _worked(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask, index: Index) -> dict[str, Outcome]:
@@ -109,7 +119,9 @@ def _worked(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask, index: I
         ]
         if busy and not later:
             try:
-                keeper.clock.wait(BUSY_WAIT)
+                keeper.clock.wait(min(BUSY_WAIT, keeper.clock.remaining().total_seconds()))
+                if keeper.clock.remaining() <= timedelta(0):
+                    raise OutOfTime("out of time")
             except OutOfTime:
                 elsewhere = "another run is at work on it"
                 return outcomes | {
@@ -136,12 +148,24 @@ def _passed(run: Run, cases: list[Case]) -> None:
     if records or leftovers:
         if records:
             run.keeper.tell("", f"presenting {len(records)} challenge record{'s' if len(records) > 1 else ''}")
-        with run.keeper.challenge_records.presenting(records, leftovers) as presented:
-            side_by_side([partial(guarded, partial(_prove, presented), run, case) for case in cases if case.going])
-        for case in cases:
-            case.entry = replace(case.entry, records=tuple(one for one in case.entry.records if one in presented.left))
+        _proved(run, cases, records, leftovers)
     side_by_side([partial(guarded, _finish, run, case) for case in cases if case.going])
-    side_by_side([partial(_conclude, run, case) for case in cases])
+    side_by_side([partial(_concluded, run, case) for case in cases])
+
+
+def _proved(run: Run, cases: list[Case], records: list[TxtRecord], leftovers: list[TxtRecord]) -> None:
+    try:
+        with run.keeper.challenge_records.presenting(records, leftovers) as presented:
+            run.keeper.side_by_side(
+                [partial(guarded, partial(_prove, presented), run, case) for case in cases if case.going]
+            )
+    except Exception as error:  # noqa: BLE001 - names that are through already must still be written down
+        for case in cases:
+            if case.going:
+                case.error = surprise(error)
+        return
+    for case in cases:
+        case.entry = replace(case.entry, records=tuple(one for one in case.entry.records if one in presented.left))
 
 
 # Open: claim the name, place or find the order, write it down.
@@ -165,9 +189,10 @@ def _open(run: Run, case: Case) -> None:
         return
     _claim(run, case, read)
     case.leftovers = case.entry.records
-    if isinstance(decision, Pause) or (isinstance(decision, Keep) and case.entry.pending is None):
+    begun = case.entry.pending is not None
+    if not isinstance(decision, Renew) and (not begun or (isinstance(decision, Pause) and decision.why is None)):
         return
-    # What was begun is finished, due or not: it may be paid for already.
+    # What was begun is finished, due or not, affordable or not: it may be paid for already.
     case.account = run.accounts.of(spec.ca)
     case.order = _resumed(run, case) or (_placed(run, case, decision) if isinstance(decision, Renew) else None)
     if case.order is not None:
@@ -179,9 +204,9 @@ def _open(run: Run, case: Case) -> None:
 def _believe(certificate: Certificate | None, read: Read) -> None:
     """Raise StoreError if what was read is older than what was written: some stores are only consistent eventually."""
     written = read.entry.revision
-    if written is None or (certificate is not None and certificate.revision >= written):
-        return
-    if certificate is not None or read.age < SETTLING:
+    stale = written is not None and (certificate is None or certificate.revision < written)
+    # After that it is the truth: somebody has restored an earlier one, or removed it.
+    if stale and read.age < SETTLING:
         raise StoreError("the store still shows an older certificate than was written", "the next run looks again")
 
 
@@ -199,16 +224,39 @@ def _claim(run: Run, case: Case, read: Read) -> None:
 def _resumed(run: Run, case: Case) -> Order | None:
     pending, account = case.entry.pending, case.account
     assert account is not None  # noqa: S101 - _open has just set it
-    if pending is None or not worth_finishing(pending, case.spec, account):
+    if pending is None or not worth_finishing(pending, case.spec, account) or _is_hopeless(case):
         return None
     run.keeper.tell(case.spec.name, "resuming the order of an earlier run")
+    if pending.certificate_url is not None:
+        # The order itself may be forgotten by now; its certificate is not.
+        return Order(pending.url, "valid", pending.identifiers, (), "", pending.certificate_url)
     try:
         order = run.keeper.authorities[case.spec.ca].fetch_order(account, pending.url)
     except AuthorityError as error:
-        if error.status == 404:
-            return None  # the CA has forgotten it, so nothing was paid for it
+        if error.status == 404 and _may_be_given_up(case, pending, error):
+            return None
         raise
     return None if isinstance(next_step(order), Abandon) else order
+
+
+def _is_hopeless(case: Case) -> bool:
+    """Whether a person has seen that the CA's chain for this order is not acceptable, and forces another one."""
+    return case.ask.force and case.entry.failure is not None and case.entry.failure.kind == CHAIN
+
+
+def _may_be_given_up(case: Case, pending: PendingOrder, error: AuthorityError) -> bool:
+    """Whether an order that the CA does not find is really gone. One that may be paid for must be missed twice, and
+    the CA must say so itself: a proxy can answer 404 too."""
+    if not pending.finalized:
+        return True
+    if error.kind == GONE_BEFORE or not error.kind:
+        return False
+    seen_before = case.entry.failure is not None and case.entry.failure.kind == GONE_BEFORE
+    if not seen_before:
+        raise AuthorityError(
+            f"the CA does not find the order: {error.message}", "the next run looks again", kind=GONE_BEFORE
+        )
+    return True
 
 
 def _placed(run: Run, case: Case, decision: Renew) -> Order:
@@ -258,7 +306,8 @@ def _predecessor(case: Case, account: Account) -> str | None:
 
 
 def _differs(certificate: Certificate, spec: CertificateSpec) -> bool:
-    return set(certificate.chain.identifiers) != set(spec.identifiers) or certificate.key_type != spec.key_type
+    kept = certificate.key_type, certificate.request.private_key.sealing
+    return set(certificate.chain.identifiers) != set(spec.identifiers) or kept != (spec.key_type, spec.sealing)
 
 
 def _write(run: Run, case: Case, entry: Entry) -> None:
@@ -317,7 +366,7 @@ def _prove(presented: Presented, run: Run, case: Case) -> None:
     open_ones = [one for one, _ in case.unproven]
     pause = LOOK_AGAIN
     while open_ones:
-        open_ones = [authority.authorization(account, one.url) for one in open_ones]
+        open_ones = [_patiently(run, partial(authority.authorization, account, one.url)) for one in open_ones]
         for one in open_ones:
             if one.status not in ("pending", "valid"):
                 case.entry = replace(case.entry, pending=None)
@@ -334,7 +383,9 @@ def _answered(run: Run, case: Case, one: Authorization) -> None:
     assert account is not None and one.challenge is not None  # noqa: S101 - _prove has just seen them
     try:
         authority.answer(account, one.challenge)
-    except AuthorityError:
+    except AuthorityError as error:
+        if error.status == 409 or error.kind == "conflict":
+            return  # the CA is at work on an earlier answer
         # Another keeper of the same order may have answered meanwhile: the authorization itself knows.
         now = authority.authorization(account, one.url)
         if now.status == "pending" and (now.challenge is None or now.challenge.status == "pending"):
@@ -353,21 +404,27 @@ def _finish(run: Run, case: Case) -> None:
     keeper, account, pending = run.keeper, case.account, case.entry.pending
     assert account is not None and pending is not None and case.order is not None  # noqa: S101 - it was opened
     authority = keeper.authorities[case.spec.ca]
-    order = authority.fetch_order(account, pending.url) if case.order.status == "pending" else case.order
-    pause = LOOK_AGAIN
+    look = partial(_patiently, run, partial(authority.fetch_order, account, pending.url))
+    order = look() if case.order.status == "pending" else case.order
+    pause, handed_in = LOOK_AGAIN, False
     while not isinstance(step := next_step(order), Download):
         if isinstance(step, Abandon):
             case.entry = replace(case.entry, pending=None)
             raise _blamed(step.problem)
-        if isinstance(step, Finalize):
-            order = _finalized(run, case, order)
+        if isinstance(step, Finalize) and not handed_in:
+            order, handed_in = _finalized(run, case, order), True
             continue
         asked = step.seconds if isinstance(step, Wait) else None
         keeper.clock.wait(max(asked or 0, pause))
         pause = min(pause * 1.5, LONGEST_LOOK)
-        order = authority.fetch_order(account, pending.url)
-    chain = keeper.chains.read(authority.download(account, order))
+        order = look()
+    _note_certificate_url(run, case, order)
+    chain = keeper.chains.read(_patiently(run, partial(authority.download, account, order)))
     now = keeper.clock.now()
+    if chain.validity.not_after <= now:
+        # Finished too late to be of use, and nothing of it will ever change.
+        case.entry = replace(case.entry, pending=None)
+        raise ChainError("the certificate of this order has expired meanwhile", "the next run orders anew")
     prove(chain, pending.request, case.spec, now)
     new = successor(case.held, case.spec, chain, pending.request, pending.account_url, pending.url, now)
     keeper.certificates.write(new, case.held_version)
@@ -381,20 +438,51 @@ def _finish(run: Run, case: Case) -> None:
 def _finalized(run: Run, case: Case, order: Order) -> Order:
     keeper, account, pending = run.keeper, case.account, case.entry.pending
     assert account is not None and pending is not None  # noqa: S101 - _finish has just seen them
-    _write(run, case, case.entry)  # the fence: a keeper that was overtaken stops here
+    # The fence: a keeper that was overtaken stops here.
+    _write(run, case, replace(case.entry, pending=replace(pending, finalized=True)))
     keeper.tell(case.spec.name, "finalizing")
     authority = keeper.authorities[case.spec.ca]
     try:
         return authority.finalize(account, order, pending.request.csr_pem)
-    except AuthorityError:
+    except AuthorityError as error:
         # The answer may be lost, or another keeper finalized the same order: the order itself knows.
         now = authority.fetch_order(account, pending.url)
-        if now.status in ("ready", "pending"):
-            raise
-        return now
+        if now.status in ("processing", "valid"):
+            return now
+        if isinstance(next_step(now), Abandon):
+            case.entry = replace(case.entry, pending=None)
+        raise error from None
+
+
+def _note_certificate_url(run: Run, case: Case, order: Order) -> None:
+    pending = case.entry.pending
+    if pending is not None and pending.certificate_url != order.certificate_url:
+        _write(run, case, replace(case.entry, pending=replace(pending, certificate_url=order.certificate_url)))
+
+
+def _patiently(run: Run, look: Callable[[], Result]) -> Result:
+    """Look again a little later if the CA stumbles; only for what may be asked any number of times."""
+    for pause in RETRY_PAUSES:
+        try:
+            return look()
+        except AuthorityError as error:
+            if error.status is not None and error.status < 500:
+                raise
+            run.keeper.clock.wait(max(pause, error.retry_after or 0))
+    return look()
 
 
 # Conclude: write down how it ended.
+
+
+def _concluded(run: Run, case: Case) -> None:
+    try:
+        _conclude(run, case)
+    except Exception as error:  # noqa: BLE001 - as in guarded(): it stays with that name
+        case.outcome = replace(
+            told(case.spec, case.public, "failed", case.reason or "it could not be written down"),
+            error=surprise(error).message,
+        )
 
 
 def _conclude(run: Run, case: Case) -> None:
@@ -437,9 +525,10 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         # Inside the suggested window a try is free of the CA's limits, and the window may be short.
         urgent=now_held is not None and (under_the_floor(now_held, now) or exempt(case.spec, now_held, now)),
     )
-    # A chain that stays unacceptable is not waited for forever: the attempt after these orders anew.
-    hopeless = isinstance(error, ChainError) and failure.count >= TRIES_OF_A_CHAIN
-    case.entry = replace(case.entry, failure=failure, pending=None if hopeless else case.entry.pending)
+    if isinstance(error, ChainError):
+        # Paid for all the same: it is downloaded again, and only a person may order another one.
+        failure = replace(failure, kind=CHAIN)
+    case.entry = replace(case.entry, failure=failure)
     return told(case.spec, now_held, "failed", case.reason or "it could not be begun", failure)
 
 

@@ -25,6 +25,17 @@ ACCESS_KEY_ID = "AKIDEXAMPLE"
 SECRET_ACCESS_KEY = "canary-secret/access+key"
 SESSION_TOKEN = "canary-session-token//=="
 IMDS_TOKEN = "canary-imds-token"
+CONTAINER_TOKEN = "canary-container-token"
+ROLE_CREDENTIALS = json.dumps(
+    {
+        "Code": "Success",
+        "AccessKeyId": ACCESS_KEY_ID,
+        "SecretAccessKey": SECRET_ACCESS_KEY,
+        "Token": SESSION_TOKEN,
+        "Expiration": "2099-01-01T00:00:00Z",
+    },
+    indent=1,
+).encode()
 
 Reply = tuple[int, dict[str, str], bytes]
 
@@ -45,6 +56,7 @@ class LoopbackAws:
     """The servers. `objects` is the bucket; `interfere` may answer in place of it."""
 
     objects: dict[str, bytes] = field(default_factory=dict)
+    secrets: dict[str, bytes] = field(default_factory=dict)
     requests: list[Seen] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     interfere: Callable[[Seen], Reply | None] = lambda seen: None
@@ -139,7 +151,10 @@ class LoopbackAws:
         if seen.path.startswith("/latest/"):
             return self._metadata(seen)
         if seen.path == "/" and "x-amz-target" in seen.headers:
-            return self._kms(seen)
+            return self._kms(seen) if "TrentService" in seen.headers["x-amz-target"] else self._secret(seen)
+        if seen.path.startswith("/container/"):
+            trusted = seen.headers.get("authorization") == CONTAINER_TOKEN
+            return (200, {}, ROLE_CREDENTIALS) if trusted else (401, {}, b"")
         return self._s3(seen)
 
     def _metadata(self, seen: Seen) -> Reply:
@@ -157,14 +172,7 @@ class LoopbackAws:
         if path == "iam/security-credentials/":
             return 200, {}, b"web-role"
         if path == "iam/security-credentials/web-role":
-            fields = {
-                "Code": "Success",
-                "AccessKeyId": ACCESS_KEY_ID,
-                "SecretAccessKey": SECRET_ACCESS_KEY,
-                "Token": SESSION_TOKEN,
-                "Expiration": "2099-01-01T00:00:00Z",
-            }
-            return 200, {}, json.dumps(fields, indent=1).encode()
+            return 200, {}, ROLE_CREDENTIALS
         return 404, {}, b""
 
     def _s3(self, seen: Seen) -> Reply:
@@ -181,6 +189,14 @@ class LoopbackAws:
         if seen.headers.get("if-none-match") == etag:
             return 304, {"ETag": etag, "Content-Length": ""}, b""
         return 200, {"ETag": etag}, found
+
+    def _secret(self, seen: Seen) -> Reply:
+        refusal = self._refusal(seen, "secretsmanager")
+        found = self.secrets.get(json.loads(seen.body)["SecretId"])
+        if refusal or found is None:
+            return 400, {}, json.dumps({"__type": refusal or "ResourceNotFoundException"}).encode()
+        version = hashlib.sha256(found).hexdigest()
+        return 200, {}, json.dumps({"SecretString": found.decode(), "VersionId": version}).encode()
 
     def _kms(self, seen: Seen) -> Reply:
         refusal = self._refusal(seen, "kms")

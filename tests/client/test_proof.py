@@ -129,6 +129,13 @@ def test_unclean_pem_is_refused(chain: str) -> None:
         blocks(chain, "CERTIFICATE")
 
 
+def test_a_chain_with_a_broken_mark_is_not_a_shorter_chain() -> None:
+    leaf, intermediate = issue("a.test").fullchain_pem.split("-----BEGIN")[1:]
+
+    with pytest.raises(ChainError, match="or another one"):
+        blocks(f"-----BEGIN{leaf}-----BEGUN{intermediate}", "CERTIFICATE")
+
+
 def test_words_between_the_blocks_are_dropped() -> None:
     pair = issue("a.test")
 

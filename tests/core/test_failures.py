@@ -39,6 +39,7 @@ OF_THE_CA = {
     "badSignatureAlgorithm": OPERATOR,
     "caa": OPERATOR,
     "compound": RETRY,
+    "conflict": RETRY,
     "connection": RETRY,
     "dns": RETRY,
     "externalAccountRequired": OPERATOR,

@@ -6,21 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from certkeeper.core.decision import Ask
-from certkeeper.core.errors import AuthorityError, SealingError
+from certkeeper.core.errors import AuthorityError, ChainError, DnsError, SealingError
 from certkeeper.core.failures import Failure
 from certkeeper.core.journal import Entry
 from certkeeper.core.model import Account, Chain, Outcome, Sealed, Validity
 from certkeeper.core.order import Authorization, Challenge, Order, Problem
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.tick import tick
-from tests.fakes import API, CA, START, WWW, Altered, FakeChains, World
+from tests.fakes import API, CA, START, WWW, Altered, FakeChains, FaultyRecords, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"
 
 
 def with_authority(world: World, **methods: Callable[..., Any]) -> Keeper:
@@ -279,7 +281,22 @@ def test_an_order_that_the_ca_has_forgotten_is_placed_anew() -> None:
     world.authority.orders.clear()
     world.authority.processing = 0
 
-    assert one_tick(world.keeper()).outcome == "renewed"
+    first, second = (one_tick(world.keeper(), Ask(by_name=True)) for _ in range(2))
+
+    assert (first.outcome, first.error) == ("failed", "the CA does not find the order: no such order")
+    assert second.outcome == "renewed"
+
+
+def test_an_order_that_was_never_finalized_and_is_forgotten_is_placed_anew_at_once() -> None:
+    world = World()
+
+    def answer(account: Account, challenge: Challenge) -> None:
+        raise AuthorityError("go away", kind="serverInternal", status=500)
+
+    one_tick(with_authority(world, answer=answer))
+    world.authority.orders.clear()
+
+    assert one_tick(world.keeper(), Ask(by_name=True)).outcome == "renewed"
 
 
 def test_an_order_that_the_ca_cannot_tell_of_is_not_placed_anew() -> None:
@@ -493,3 +510,175 @@ def test_an_account_key_is_sealed_for_the_account_only() -> None:
 
     assert account is not None and isinstance(account.private_key, Sealed)
     assert b"certkeeper-account" in account.private_key.blob
+
+
+# What may be paid for is finished, and paid for once.
+
+
+def test_a_chain_that_is_never_acceptable_costs_one_certificate_until_a_person_forces_another() -> None:
+    world = World()
+
+    def read(pem: str) -> Any:
+        raise ChainError("a chain nobody knows")
+
+    refused = replace(world.keeper(), chains=cast("Any", SimpleNamespace(read=read)))
+    for _ in range(7 * 24):
+        tick(refused, [WWW])
+        world.clock.later(HOUR)
+    before = len(world.authority.issued)
+
+    forced = one_tick(world.keeper(), Ask(by_name=True, force=True))
+
+    assert before == 1
+    assert forced.outcome == "renewed"
+    assert len(world.authority.issued) == 2
+
+
+def test_a_certificate_that_cannot_be_stored_is_paid_for_once_though_the_ca_forgets_its_order() -> None:
+    world = World()
+    faulty = FaultyRecords(world.records, unwritable={"certificates/www"})
+    refused = replace(world.keeper(), certificate_records=cast("Any", faulty))
+    for _ in range(7 * 24):
+        tick(refused, [WWW])
+        world.clock.later(HOUR)
+        world.authority.forgotten = True
+
+    outcome = one_tick(world.keeper(), Ask(by_name=True))
+
+    assert outcome.outcome == "renewed"
+    assert len(world.authority.issued) == 1
+
+
+@pytest.mark.parametrize("kind", ["", "malformed"])
+def test_one_404_for_an_order_that_may_be_paid_for_is_not_believed(kind: str) -> None:
+    world = World()
+    world.authority.processing = 1000
+    one_tick(world.keeper())
+
+    def fetch_order(account: Account, url: str) -> Order:
+        raise AuthorityError("not found", kind=kind, status=404)
+
+    missed = one_tick(with_authority(world, fetch_order=fetch_order), Ask(by_name=True))
+    world.authority.orders["https://ca.test/order/1"]["left"] = 0
+    found = one_tick(world.keeper(), Ask(by_name=True))
+
+    assert (missed.outcome, found.outcome) == ("failed", "renewed")
+    assert len(world.authority.issued) == 1
+
+
+def test_an_order_that_stays_ready_is_finalized_once_a_run() -> None:
+    world = World()
+    handed_in = []
+
+    def finalize(account: Account, order: Order, csr_pem: str) -> Order:
+        handed_in.append(csr_pem)
+        return replace(order, status="ready")
+
+    outcome = one_tick(with_authority(world, finalize=finalize))
+
+    assert outcome.outcome == "waiting"
+    assert len(handed_in) == 1
+
+
+def test_a_stumble_of_the_ca_while_it_validates_takes_no_record_away() -> None:
+    world, stumbles = World(), [503, 500]
+    standing: list[int] = []
+
+    def authorization(account: Account, url: str) -> Authorization:
+        if world.dns.records and stumbles:
+            standing.append(len(world.dns.records))
+            raise AuthorityError("busy", status=stumbles.pop(), retry_after=3)
+        return world.authority.authorization(account, url)
+
+    outcome = one_tick(with_authority(world, authorization=authorization))
+
+    assert outcome.outcome == "renewed"
+    assert standing == [2, 2]
+
+
+def test_a_ca_that_is_at_work_on_an_earlier_answer_is_waited_for() -> None:
+    world = World()
+
+    def answer(account: Account, challenge: Challenge) -> None:
+        world.authority.answer(account, challenge)
+        raise AuthorityError("at work on it", kind="conflict", status=409)
+
+    assert one_tick(with_authority(world, answer=answer)).outcome == "renewed"
+
+
+def test_what_is_paid_for_is_finished_though_the_budget_is_spent() -> None:
+    world = World()
+    world.authority.processing = 1000
+    spec = replace(WWW, ca=PRODUCTION)
+    keeper = replace(world.keeper(), authorities={PRODUCTION: world.authority})
+    tick(keeper, [spec], Ask(force=True))
+    world.authority.processing = 0
+    world.authority.orders["https://ca.test/order/1"]["left"] = 0
+    for _ in range(4):
+        tick(keeper, [spec], Ask(by_name=True, force=True))
+    world.authority.processing = 1000
+    tick(keeper, [spec], Ask(by_name=True, force=True, spend_reserve=True))
+    paid = len(world.authority.issued)
+    world.authority.processing = 0
+    for order in world.authority.orders.values():
+        order["left"] = 0
+
+    (outcome,) = tick(keeper, [spec]).outcomes
+
+    assert (outcome.outcome, outcome.reason) == ("renewed", "an earlier run began it")
+    assert len(world.authority.issued) == paid == 5
+
+
+# The deadline.
+
+
+def test_past_the_deadline_nothing_is_begun() -> None:
+    world = World()
+    world.clock.deadline = world.clock.time
+
+    outcomes = tick(world.keeper(), [WWW, API]).outcomes
+
+    assert {one.outcome for one in outcomes} == {"waiting"}
+    assert world.authority.new_orders == 0
+
+
+def test_hosted_zones_that_cannot_be_listed_are_asked_for_once_a_run() -> None:
+    world = World()
+    asked = []
+
+    def hosted_zones() -> Any:
+        asked.append(1)
+        raise DnsError("no answer")
+
+    keeper = replace(world.keeper(), zones=cast("Any", SimpleNamespace(hosted_zones=hosted_zones)))
+
+    outcomes = tick(keeper, [WWW, API]).outcomes
+
+    assert [one.error for one in outcomes] == ["no answer"] * 2
+    assert len(asked) == 1
+
+
+def test_a_surprise_while_records_are_presented_is_written_down_for_every_name() -> None:
+    world = World()
+
+    def presenting(records: Any, leftovers: Any) -> Any:
+        raise EOFError("a secret")
+
+    keeper = replace(world.keeper(), challenge_records=cast("Any", SimpleNamespace(presenting=presenting)))
+
+    outcomes = tick(keeper, [WWW, API]).outcomes
+
+    assert {one.outcome for one in outcomes} == {"failed"}
+    assert all("EOFError" in (one.error or "") and "secret" not in (one.error or "") for one in outcomes)
+    assert entry_of(world).claim is None
+
+
+def test_sealing_that_changes_is_a_reason_to_renew_with_a_new_private_key() -> None:
+    world = World()
+    one_tick(world.keeper())
+    spec = replace(WWW, sealing="store", reuse_private_key=True)
+
+    (outcome,) = tick(world.keeper(), [spec]).outcomes
+
+    assert (outcome.outcome, outcome.reason) == ("renewed", "sealing changed from kms to store")
+    assert world.keys.made == 2

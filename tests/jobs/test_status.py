@@ -233,7 +233,7 @@ def test_two_runs_that_note_at_once_lose_nothing() -> None:
 
     def read(path: str) -> Any:
         stored = world.records.read(path)
-        if path == "index" and "certificates/www" in world.records.objects and not happened:
+        if path == "journal/www" and "certificates/www" in world.records.objects and not happened:
             happened.append(path)
             tick(world.keeper(), [API])
         return stored
