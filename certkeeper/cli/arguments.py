@@ -15,6 +15,7 @@ Let's Encrypt certificates for EC2 spot instances: renewed on a schedule, pulled
   certkeeper plan              what would be done now, and why
   certkeeper renew             obtain or renew whatever is due
   certkeeper status            what is held, what expires when, what failed
+  certkeeper user-data NAME    what an instance runs at boot
 """
 
 EPILOG = """\
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _plan(commands)
     _renew(commands)
     _status(commands)
+    _user_data(commands)
     _package(commands)
     _demo(commands)
     _completion(commands)
@@ -129,6 +131,30 @@ def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )  # fmt: skip
     page = command.add_argument("--html", metavar="FILE", help="also write a page")
     page.complete = shtab.FILE  # type: ignore[attr-defined]
+
+
+def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "user-data", "print user data for a launch template, with the whole boot client inside",
+        "certkeeper user-data example.com --for www.example.com --into user-data.sh",
+    )  # fmt: skip
+    command.add_argument("names", nargs="+", metavar="NAME", help="what the instance serves")
+    command.add_argument(
+        "--for", dest="identifiers", action="append", default=[], metavar="DNSNAME", help="must be covered"
+    )
+    command.add_argument(
+        "--reload", default="systemctl reload-or-restart nginx", metavar="COMMAND", help="(reload-or-restart nginx)"
+    )
+    command.add_argument("--wait", type=int, default=300, metavar="SECONDS", help="for a certificate, at boot (300)")
+    command.add_argument("--region", default="", help="of the store (default: the instance's)")
+    command.add_argument("--bucket-owner", default="", metavar="ACCOUNT", help="whose the bucket must be")
+    command.add_argument("--no-timer", action="store_true", help="do not install the timer that pulls renewals")
+    into = command.add_argument("--into", metavar="FILE", help="replace or add our block in a script of yours")
+    into.complete = shtab.FILE  # type: ignore[attr-defined]
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--cloud-config", action="store_true", help="as #cloud-config")
+    form.add_argument("--gzip", action="store_true", help="compressed, which cloud-init reads too: leaves more room")
+    form.add_argument("--nginx", action="store_true", help="print the lines that nginx needs, and nothing else")
 
 
 def _package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

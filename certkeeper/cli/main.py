@@ -111,15 +111,17 @@ def _renew(said: Namespace) -> int:
     ):
         report = tick(wired.keeper, specs, ask)
     _data(said, lambda: outcomes_json(report.outcomes), lambda colour: render.outcomes_text(report.outcomes, colour))
+    status = _exit_of(report)
     for one in report.outcomes:
-        if one.error:
+        # If nothing could be read at all, that is said once, and not for every name again.
+        if one.error and status != NO_NEWS:
             _complain(f"{one.name}: {one.error}", one.hint)
     if report.trouble is not None:
         _complain(report.trouble.message, report.trouble.hint)
     if interrupted:
         _talk("interrupted; what was begun is finished by the next run")
         return INTERRUPTED
-    return _exit_of(report)
+    return status
 
 
 def _exit_of(report: Report) -> int:
@@ -143,18 +145,59 @@ def _status(said: Namespace) -> int:
         survey = wiring.probed(survey, said.probe)
     _data(said, lambda: render.status_json(survey), lambda colour: render.status_text(survey, now, colour))
     if said.html:
-        _replace(Path(said.html), render.status_html(survey, now))
+        _replace(Path(said.html), render.status_html(survey, now).encode())
     return BAD_NEWS if any(one.bad for one in survey.statuses) else GOOD
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, data: bytes) -> None:
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-            file.write(text)
-        Path(file.name).chmod(0o644)
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as file:
+            file.write(data)
+        Path(file.name).chmod(mode)
         Path(file.name).replace(path)
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _user_data(said: Namespace) -> int:
+    from certkeeper.deployment import user_data
+
+    settings = _settings(said)
+    _chosen(settings, said.names)
+    options = user_data.Options(
+        names=tuple(said.names),
+        source=f"secretsmanager:{settings.secrets_prefix}" if settings.secrets_prefix else settings.store,
+        identifiers=tuple(said.identifiers),
+        reload=said.reload,
+        wait=said.wait,
+        region=said.region,
+        bucket_owner=said.bucket_owner or settings.bucket_owner or "",
+        no_timer=said.no_timer,
+    )
+    if said.nginx:
+        sys.stdout.write("".join(user_data.nginx_lines(name) for name in said.names))
+        return GOOD
+    before = _script(Path(said.into)) if said.into else ""
+    text = user_data.cloud_config(options) if said.cloud_config else user_data.into(before, options)
+    data = user_data.compressed(text) if said.gzip else text.encode()
+    if len(data) > user_data.LARGEST:
+        hint = "cloud-init reads compressed user data too: --gzip" if not said.gzip else "shorten the script"
+        raise SettingsError(f"this user data has {len(data)} bytes, and EC2 takes {user_data.LARGEST}", hint)
+    if said.into:
+        _replace(Path(said.into), data)
+        _talk(f"wrote {said.into}: {len(data)} of the {user_data.LARGEST} bytes that EC2 takes")
+    else:
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+    return GOOD
+
+
+def _script(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"{path} cannot be read as text", "give a shell script of yours, or a new file") from None
 
 
 def _package(said: Namespace) -> int:
@@ -198,6 +241,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "plan": _plan,
     "renew": _renew,
     "status": _status,
+    "user-data": _user_data,
     "package": _package,
     "demo": _demo,
     "completion": _completion,

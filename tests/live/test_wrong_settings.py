@@ -105,7 +105,7 @@ def untrusted_ca(operator: Operator) -> None:
 @pytest.mark.parametrize(
     ("surroundings", "what", "todo"),
     [
-        (missing_kms_key, "alias/nobody-made-this: NotFoundException", "create the key or correct kms_key"),
+        (missing_kms_key, "alias/nobody-made-this: NotFoundException", "create the key, or correct kms_key"),
         (unreachable_ca, r"the CA at 127\.0\.0\.1:\d+ cannot be reached \(Connection refused\)", "directory URL"),
         (untrusted_ca, r"the TLS certificate of the CA at 127\.0\.0\.1:\d+ is not trusted", "set ca_bundle"),
     ],
