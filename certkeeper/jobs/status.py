@@ -9,7 +9,8 @@ from datetime import datetime
 from certkeeper.core import index as indexes
 from certkeeper.core.budget import Budget, exact_set, limits_of
 from certkeeper.core.decision import Keep, Pause, decide, due_time, state
-from certkeeper.core.index import Facts, Index, Issued, issued_by_set
+from certkeeper.core.errors import DocumentError
+from certkeeper.core.index import Facts, Issued, issued_by_set
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.ports import Records
 from certkeeper.jobs import survey
@@ -78,8 +79,12 @@ class Planned:
 
 
 def status(records: Records, specs: Sequence[CertificateSpec], now: datetime, names: Sequence[str] = ()) -> Survey:
-    """From the index alone, which needs no right but to read it. Raises StoreError."""
-    index, _ = indexes.read(records)
+    """From the index alone, which needs no right but to read it. Raises StoreError, DocumentError."""
+    index, version = indexes.read(records)
+    if version is not None and index.as_of is None:
+        raise DocumentError(
+            "the index cannot be read, so nothing is known", "the next run makes it anew: certkeeper renew"
+        )
     wanted = {spec.name: spec for spec in specs}
     chosen = [*wanted, *sorted(set(index.facts) - set(wanted))]
     spent = issued_by_set(index)
@@ -115,8 +120,11 @@ def _budget(spec: CertificateSpec, spent: Issued, now: datetime) -> Budget | Non
 
 
 def plan(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Planned, ...]:
-    """What a tick would do with these names now, read afresh from the store. Raises StoreError; changes nothing."""
-    index: Index = survey.refreshed(keeper)
+    """What a tick would do with these names now, read afresh from the store and, for its suggestions, from the CA.
+
+    Raises StoreError; changes nothing.
+    """
+    index = survey.informed(keeper, survey.refreshed(keeper), [spec.name for spec in specs])
     now = keeper.clock.now()
     spent = issued_by_set(index)
     return tuple(_planned(spec, index.facts.get(spec.name, Facts()), spent, now) for spec in specs)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from certkeeper.core import index as indexes
-from certkeeper.core.errors import AuthorityError, StoreError
+from certkeeper.core.ari import Window
+from certkeeper.core.errors import AuthorityError, DocumentError, StoreError
 from certkeeper.core.index import Index
 from certkeeper.core.journal import Claim, Entry
 from certkeeper.core.model import Account, CertificateSpec, TxtRecord
@@ -77,6 +78,27 @@ def test_what_is_held_is_told_in_full_as_of_the_last_run() -> None:
     assert one.not_before and one.not_after and one.renewal_time == one.not_before + 60 * DAY
     assert one.not_after - one.not_before == 90 * DAY
     assert not one.bad
+
+
+def test_an_index_that_cannot_be_decoded_is_no_news_rather_than_missing_certificates() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    _, version, at = world.records.objects["index"]
+    world.records.objects["index"] = (b"{", version, at)
+
+    with pytest.raises(DocumentError, match="nothing is known"):
+        status(world.records, [WWW], world.clock.now())
+
+
+def test_plan_asks_the_ca_for_its_suggestion_as_the_tick_does() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    now = world.clock.now()
+    world.information.answers["fake.0001"] = Window(now - timedelta(hours=2), now - timedelta(hours=1), now)
+
+    (planned,) = plan(world.keeper(), [WWW])
+
+    assert (planned.action, planned.reason) == ("renew", "the CA wants it replaced")
 
 
 def test_status_reads_the_index_and_nothing_else() -> None:

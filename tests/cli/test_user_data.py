@@ -1,0 +1,139 @@
+"""`certkeeper user-data`: what is printed or written, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from certkeeper.cli.main import GOOD, NO_NEWS, main
+from certkeeper.deployment.user_data import BEGIN, END, LARGEST
+
+SETTINGS = """\
+store = "s3://bucket/prod"
+sealing = "store"
+
+[certificates.www]
+identifiers = ["example.com", "www.example.com"]
+
+[certificates.api]
+identifiers = ["api.example.com"]
+"""
+SECRETS = 'certificates_in = "secretsmanager:prod"\n'
+Captured = pytest.CaptureFixture[str]
+CapturedBytes = pytest.CaptureFixture[bytes]
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings in a folder of the test's own, with none from around it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CERTKEEPER_CONFIG", raising=False)
+    path = tmp_path / "settings.toml"
+    path.write_text(SETTINGS)
+    return path
+
+
+def user_data(*words: str) -> int:
+    return main(["--config", "settings.toml", "user-data", *words])
+
+
+def test_the_text_is_a_shell_script_with_the_command_in_it(tmp_path: Path, capsys: Captured) -> None:
+    assert user_data("www", "--for", "example.com", "--wait", "60") == GOOD
+
+    text = capsys.readouterr().out
+    (tmp_path / "user-data.sh").write_text(text)
+    checked = subprocess.run(["sh", "-n", "user-data.sh"], capture_output=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, b"")
+    assert text.startswith("#!/bin/sh\n")
+    assert " www --from s3://bucket/prod --into /etc/letsencrypt --wait 60 --for example.com " in text
+    assert len(text.encode()) <= LARGEST
+
+
+def test_compressed_it_is_the_same_text(capsysbinary: CapturedBytes) -> None:
+    assert user_data("www") == GOOD
+    text = capsysbinary.readouterr().out
+
+    assert user_data("www", "--gzip") == GOOD
+
+    packed = capsysbinary.readouterr().out
+    assert gzip.decompress(packed) == text
+    assert len(packed) < len(text)
+
+
+def test_the_block_in_a_script_is_replaced_and_the_rest_and_its_mode_are_kept(tmp_path: Path, capsys: Captured) -> None:
+    script = tmp_path / "boot.sh"
+    script.write_text(f"#!/bin/sh\necho before\n{BEGIN}\nan older block\n{END}\necho after\n")
+    script.chmod(0o750)
+
+    assert user_data("www", "--into", "boot.sh") == GOOD
+
+    said = capsys.readouterr()
+    text = script.read_text()
+    assert text.startswith(f"#!/bin/sh\necho before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\necho after\n")
+    assert "an older block" not in text
+    assert (text.count(BEGIN), text.count(END)) == (1, 1)
+    assert script.stat().st_mode & 0o777 == 0o750
+    assert said.out == ""
+    assert f"wrote boot.sh: {len(text.encode())} of the {LARGEST} bytes" in said.err
+
+
+def test_written_twice_it_is_the_same_file(tmp_path: Path) -> None:
+    assert user_data("www", "--into", "boot.sh") == GOOD
+    once = (tmp_path / "boot.sh").read_bytes()
+
+    assert user_data("www", "--into", "boot.sh") == GOOD
+
+    assert (tmp_path / "boot.sh").read_bytes() == once
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith("tmp")] == []
+
+
+def test_the_lines_for_nginx_name_the_certificate(capsys: Captured) -> None:
+    assert user_data("www", "--nginx") == GOOD
+
+    assert capsys.readouterr().out.splitlines() == [
+        "listen 443 ssl;",
+        "ssl_certificate     /etc/letsencrypt/live/www/fullchain.pem;",
+        "ssl_certificate_key /etc/letsencrypt/live/www/privkey.pem;",
+    ]
+
+
+def test_certificates_in_secrets_manager_are_fetched_from_there(settings: Path, capsys: Captured) -> None:
+    settings.write_text(SECRETS + SETTINGS)
+
+    assert user_data("www") == GOOD
+
+    assert " www --from secretsmanager:prod " in capsys.readouterr().out
+
+
+def test_a_name_that_nobody_knows_is_told_with_those_that_there_are(capsys: Captured) -> None:
+    assert user_data("shop") == NO_NEWS
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "there is no certificate called 'shop'" in said.err
+    assert "there are: api, www" in said.err
+
+
+def test_too_large_a_script_is_refused_and_left_alone(tmp_path: Path, capsys: Captured) -> None:
+    script = tmp_path / "boot.sh"
+    before = "#!/bin/sh\n" + "echo the same line again and again\n" * 60
+    script.write_text(before)
+
+    assert user_data("www", "--into", "boot.sh") == NO_NEWS
+
+    assert f"and EC2 takes {LARGEST}" in (said := capsys.readouterr().err)
+    assert "certkeeper: hint: cloud-init reads compressed user data too: --gzip" in said
+    assert script.read_text() == before
+
+
+def test_what_is_no_shell_script_is_refused_and_left_alone(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "boot.sh").write_text("#cloud-config\nruncmd: []\n")
+
+    assert user_data("www", "--into", "boot.sh") == NO_NEWS
+
+    assert "this is no shell script" in capsys.readouterr().err
+    assert (tmp_path / "boot.sh").read_text() == "#cloud-config\nruncmd: []\n"
