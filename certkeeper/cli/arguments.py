@@ -153,7 +153,9 @@ def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     into.complete = shtab.FILE  # type: ignore[attr-defined]
     form = command.add_mutually_exclusive_group()
     form.add_argument("--cloud-config", action="store_true", help="as #cloud-config")
-    form.add_argument("--gzip", action="store_true", help="compressed, which cloud-init reads too: leaves more room")
+    form.add_argument(
+        "--gzip", action="store_true", help="compressed, which cloud-init reads too; with --into as FILE.gz"
+    )
     form.add_argument("--nginx", action="store_true", help="print the lines that nginx needs, and nothing else")
 
 

@@ -179,14 +179,20 @@ def _user_data(said: Namespace) -> int:
         sys.stdout.write("".join(user_data.nginx_lines(name) for name in said.names))
         return GOOD
     before = _script(Path(said.into)) if said.into else ""
+    if said.cloud_config and before.strip():
+        raise SettingsError(f"{said.into} exists already", "merge the cloud-config form into it by hand")
     text = user_data.cloud_config(options) if said.cloud_config else user_data.into(before, options)
     data = user_data.compressed(text) if said.gzip else text.encode()
     if len(data) > user_data.LARGEST:
-        hint = "cloud-init reads compressed user data too: --gzip" if not said.gzip else "shorten the script"
+        hint = "shorten the script" if said.gzip else "cloud-init reads compressed user data too: --gzip"
         raise SettingsError(f"this user data has {len(data)} bytes, and EC2 takes {user_data.LARGEST}", hint)
     if said.into:
-        _replace(Path(said.into), data)
-        _talk(f"wrote {said.into}: {len(data)} of the {user_data.LARGEST} bytes that EC2 takes")
+        # The script stays a script, which the next run can change again.
+        _replace(Path(said.into), text.encode())
+        if said.gzip:
+            _replace(Path(f"{said.into}.gz"), data)
+        written = f"{said.into}.gz" if said.gzip else said.into
+        _talk(f"wrote {written}: {len(data)} of the {user_data.LARGEST} bytes that EC2 takes")
     else:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()

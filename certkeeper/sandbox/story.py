@@ -237,9 +237,14 @@ def _certkeeper(sandbox: Sandbox, *arguments: str) -> int:
     """The operator's own command, as a process of its own."""
     environment = clean({**sandbox.environment, "PATH": os.environ.get("PATH", "")})
     sys.stdout.flush()
-    return subprocess.run(
-        [sys.executable, "-m", "certkeeper", *arguments], env=environment, check=False, timeout=600
-    ).returncode
+    # In a session of its own, so that Ctrl-C does not meet it half started; it is told to end in order instead.
+    command = [sys.executable, "-m", "certkeeper", *arguments]
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+        try:
+            return process.wait(timeout=600)
+        except BaseException:
+            process.terminate()
+            raise
 
 
 def clean(more: Mapping[str, str]) -> dict[str, str]:

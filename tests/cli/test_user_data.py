@@ -130,6 +130,26 @@ def test_too_large_a_script_is_refused_and_left_alone(tmp_path: Path, capsys: Ca
     assert script.read_text() == before
 
 
+def test_the_compressed_form_is_written_beside_the_script(tmp_path: Path) -> None:
+    script = tmp_path / "boot.sh"
+    script.write_text("#!/bin/sh\n# " + "mine " * 400 + "\n")
+
+    assert user_data("www", "--gzip", "--into", "boot.sh") == GOOD
+    assert user_data("www", "--gzip", "--into", "boot.sh") == GOOD
+
+    assert gzip.decompress((tmp_path / "boot.sh.gz").read_bytes()) == script.read_bytes()
+    assert script.read_text().count(BEGIN) == 1
+
+
+def test_the_cloud_config_form_overwrites_nothing(tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "boot.yaml").write_text("#cloud-config\npackages: [nginx]\n")
+
+    assert user_data("www", "--cloud-config", "--into", "boot.yaml") == NO_NEWS
+
+    assert "exists already" in capsys.readouterr().err
+    assert (tmp_path / "boot.yaml").read_text() == "#cloud-config\npackages: [nginx]\n"
+
+
 def test_what_is_no_shell_script_is_refused_and_left_alone(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "boot.sh").write_text("#cloud-config\nruncmd: []\n")
 

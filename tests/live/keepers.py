@@ -10,16 +10,20 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from json import loads
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 forking = multiprocessing.get_context("forkserver")
 forking.set_forkserver_preload(["__main__", "tests.live.preloaded"])
+# Starting one process polls all others, and an exit status can be read only once: not while a thread reads it.
+_one_at_a_time = threading.Lock()
 # How long such a keeper waits for AWS to answer, where a test cannot wait as long as an operator would.
 IMPATIENT = "TEST_READ_SECONDS"
 
@@ -44,7 +48,8 @@ class Keeper:
     def __init__(self, arguments: list[str], environment: Mapping[str, str]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="certkeeper-keeper-")
         self._process = forking.Process(target=run, args=(arguments, dict(environment), self._folder.name), daemon=True)
-        self._process.start()
+        with _one_at_a_time:
+            self._process.start()
 
     def signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -60,11 +65,12 @@ class Keeper:
 
     def end(self, seconds: float = 100) -> Said:
         """Wait for its end."""
-        self._process.join(seconds)
-        status = self._process.exitcode
+        connection.wait([self._process.sentinel], seconds)
+        with _one_at_a_time:
+            status = self._process.exitcode
         if status is None:
-            self._process.kill()
-            self._process.join()
+            self.kill()
+            connection.wait([self._process.sentinel])
         texts = [(Path(self._folder.name) / file).read_text() for file in ("data", "talk")]
         self._folder.cleanup()
         assert status is not None, f"the keeper did not end within {seconds} s; it said: {texts}"
