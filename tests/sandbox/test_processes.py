@@ -42,11 +42,11 @@ def program() -> Iterator[Program]:
 def alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+        status = Path(f"/proc/{process}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
         return False
     # A zombie whose new parent has not looked yet is as dead as can be.
-    status = Path(f"/proc/{process}/status")
-    return not (status.exists() and "State:\tZ" in status.read_text())
+    return "State:\tZ" not in status
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> bool:
