@@ -63,7 +63,7 @@ def _told(keep: bool, boots: int) -> int:
         if status:
             return status
         booted = _boots(sandbox, boots)
-        _say("\nThe next tick, an hour later:")
+        _say("\nThe next tick:")
         status = _certkeeper(sandbox, "renew")
         ours = _counted(sandbox, booted)
         certbot = _certbot(sandbox)
