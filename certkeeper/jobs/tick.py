@@ -29,7 +29,7 @@ from certkeeper.core.errors import (
     OutOfTime,
     StoreError,
 )
-from certkeeper.core.index import Facts, Index, issued_by_set, worth_a_look
+from certkeeper.core.index import Index, issued_by_set, worth_a_look
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, worth_finishing
 from certkeeper.core.model import Account, Certificate, CertificateSpec, Outcome, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
@@ -68,17 +68,17 @@ def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = Non
         facts = index.facts.get(spec.name)
         issued = spent.get(frozenset(spec.identifiers), ())
         if facts is None or worth_a_look(spec, facts, now, ask, issued):
-            todo.append(spec)
+            todo.append(Case(spec, ask, ask.by_name, facts.held if facts else None, issued))
         else:
             decision = decide(spec, facts.held, facts.failure, now, ask, issued)
             outcomes[spec.name] = still(spec, facts.held, facts.failure, decision)
 
     # Whoever has least time left comes first, should there not be time or budget for all.
-    todo.sort(key=lambda spec: _not_after(index.facts.get(spec.name)))
-    outcomes |= _worked(keeper, todo, ask, index)
+    todo.sort(key=_time_left)
+    outcomes |= _worked(keeper, todo)
 
     if trouble is None:
-        trouble = survey.note(keeper, index, [spec.name for spec in todo])
+        trouble = survey.note(keeper, index, [case.spec.name for case in todo])
     return Report(tuple(outcomes[spec.name] for spec in specs), keeper.clock.now(), trouble)
 
 
@@ -90,23 +90,13 @@ def _refreshed(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Index,
         return Index(), error
 
 
-def _not_after(facts: Facts | None) -> float:
-    return facts.held.validity.not_after.timestamp() if facts and facts.held else 0.0
+def _time_left(case: Case) -> float:
+    return case.suggested.validity.not_after.timestamp() if case.suggested else 0.0
 
 
-def _worked(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask, index: Index) -> dict[str, Outcome]:
-    run, spent = Run(keeper), issued_by_set(index)
+def _worked(keeper: Keeper, todo: list[Case]) -> dict[str, Outcome]:
+    run = Run(keeper)
     outcomes: dict[str, Outcome] = {}
-    todo = [
-        Case(
-            spec,
-            ask,
-            take_over=ask.by_name,
-            suggested=index.facts.get(spec.name, Facts()).held,
-            issued=spent.get(frozenset(spec.identifiers), ()),
-        )
-        for spec in specs
-    ]
     while todo:
         cases, later = _first_of_each_set(todo)
         _passed(run, cases)
@@ -249,7 +239,7 @@ def _may_be_given_up(case: Case, pending: PendingOrder, error: AuthorityError) -
     the CA must say so itself: a proxy can answer 404 too."""
     if not pending.finalized:
         return True
-    if error.kind == GONE_BEFORE or not error.kind:
+    if not error.kind:
         return False
     seen_before = case.entry.failure is not None and case.entry.failure.kind == GONE_BEFORE
     if not seen_before:
