@@ -63,4 +63,4 @@ def _ticked(event: Any, deadline: timedelta) -> Report:
 
 def log(fields: dict[str, Any]) -> None:
     """One JSON object a line; print, since Lambda's logging would wrap it."""
-    print(json.dumps(fields), flush=True)  # noqa: T201
+    print(json.dumps(fields), flush=True)  # noqa: T201 - the function's log

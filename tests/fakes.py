@@ -496,7 +496,7 @@ class Fate:
 
     def over(self, port: Result) -> Result:
         wrapped: Any = _Fated(port, self)
-        return wrapped  # type: ignore[no-any-return]
+        return wrapped  # type: ignore[no-any-return] # it passes for any port
 
     def call(self, method: Callable[..., Result], *args: Any) -> Result:
         if self.dead:

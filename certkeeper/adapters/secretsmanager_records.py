@@ -44,12 +44,12 @@ HINTS = {
 class SecretsManager(Protocol):
     """The calls that are made."""
 
-    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Any: ...  # noqa: N803
-    def describe_secret(self, *, SecretId: str) -> Any: ...  # noqa: N803
+    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Any: ...  # noqa: N803 - AWS's names
+    def describe_secret(self, *, SecretId: str) -> Any: ...  # noqa: N803 - AWS's names
     def create_secret(self, **parameters: Any) -> Any: ...
     def put_secret_value(self, **parameters: Any) -> Any: ...
     def update_secret_version_stage(self, **parameters: Any) -> Any: ...
-    def delete_secret(self, *, SecretId: str, ForceDeleteWithoutRecovery: bool) -> Any: ...  # noqa: N803
+    def delete_secret(self, *, SecretId: str, ForceDeleteWithoutRecovery: bool) -> Any: ...  # noqa: N803 - AWS's names
     def get_paginator(self, operation_name: str) -> Any: ...
 
 

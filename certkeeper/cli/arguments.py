@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"certkeeper {__version__}")
     config = top.add_argument("--config", metavar="FILE", help="the settings (default: ./certkeeper.toml)")
-    config.complete = shtab.FILE  # type: ignore[attr-defined]
+    config.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's way
     top.add_argument("--from", dest="store", metavar="s3://BUCKET/PREFIX", help="read the settings from the store")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _init(commands)
@@ -130,7 +130,7 @@ def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="also ask the servers what they serve (default: each name itself, port 443)",
     )  # fmt: skip
     page = command.add_argument("--html", metavar="FILE", help="also write a page")
-    page.complete = shtab.FILE  # type: ignore[attr-defined]
+    page.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's way
 
 
 def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -150,7 +150,7 @@ def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument("--bucket-owner", default="", metavar="ACCOUNT", help="whose the bucket must be")
     command.add_argument("--no-timer", action="store_true", help="do not install the timer that pulls renewals")
     into = command.add_argument("--into", metavar="FILE", help="replace or add our block in a script of yours")
-    into.complete = shtab.FILE  # type: ignore[attr-defined]
+    into.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's way
     form = command.add_mutually_exclusive_group()
     form.add_argument("--cloud-config", action="store_true", help="as #cloud-config")
     form.add_argument(
@@ -164,7 +164,7 @@ def _package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         commands, "package", "build the function's zip", "certkeeper package --into function.zip"
     )  # fmt: skip
     into = command.add_argument("--into", metavar="FILE", default="certkeeper.zip", help="where to (certkeeper.zip)")
-    into.complete = shtab.FILE  # type: ignore[attr-defined]
+    into.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's way
     command.add_argument("--python", default="3.13", metavar="VERSION", help="the function's Python (3.13)")
     command.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64", help="(arm64)")
     command.add_argument("--bundle-boto3", action="store_true", help="do not rely on the runtime's boto3")

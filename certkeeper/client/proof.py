@@ -25,7 +25,7 @@ class Proven:
         self.serial_number = f"{int(str(leaf['serialNumber']), 16):x}"
         month, day, clock, year, _ = str(leaf["notAfter"]).split()
         self.not_after = seconds_at(day, month, year, clock)
-        alternatives: tuple[tuple[str, str], ...] = leaf.get("subjectAltName", ())  # type: ignore[assignment]
+        alternatives: tuple[tuple[str, str], ...] = leaf.get("subjectAltName", ())  # type: ignore[assignment] # of a leaf it is pairs
         self.dns_names = {value.lower() for kind, value in alternatives if kind == "DNS"}
         self.root_known = root_known
 
@@ -94,7 +94,7 @@ def _load(server: ssl.SSLContext, pem: bytes, scratch: str) -> None:
         while pem:
             pem = pem[os.write(file, pem) :]
         # Without a password of ours OpenSSL would ask for one on the terminal.
-        server.load_cert_chain(path, password="none")  # noqa: S106
+        server.load_cert_chain(path, password="none")  # noqa: S106 - none is needed, and none is asked for
     except ssl.SSLError as error:
         reason = error.reason or "not readable"
         raise ChainError(

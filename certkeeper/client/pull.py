@@ -154,7 +154,7 @@ class Pull:
         if document["sealing"] == "kms":
             sealed = self.aws.opened(sealed, str(document["kms_key_arn"]), place.name)
         private_key = blocks(sealed.decode("latin-1"), "PRIVATE KEY")[0]
-        proven = self._prove(chain, private_key, [str(one) for one in document["identifiers"]])  # type: ignore[attr-defined]
+        proven = self._prove(chain, private_key, [str(one) for one in document["identifiers"]])  # type: ignore[attr-defined] # checked before
         if not proven.root_known and held is not None and held.root_known:
             raise ChainError("the new chain's root is unknown here, and the installed pair is in date", _ROOTS_HINT)
         if not self.options.identifiers:
@@ -253,4 +253,4 @@ def complain(error: Exception, name: str = "") -> None:
     text = str(error) if isinstance(error, (CertkeeperError, OSError)) else f"unexpected {type(error).__name__}"
     print(f"certkeeper-pull: error: {name + ': ' if name else ''}{text}", file=sys.stderr, flush=True)
     if getattr(error, "hint", None):
-        print(f"certkeeper-pull: hint: {error.hint}", file=sys.stderr, flush=True)  # type: ignore[attr-defined]
+        print(f"certkeeper-pull: hint: {error.hint}", file=sys.stderr, flush=True)  # type: ignore[attr-defined] # checked before

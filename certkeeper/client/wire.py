@@ -42,7 +42,7 @@ def _is_hashed(folder: str) -> bool:
 def seconds_at(day: str, month: str, year: str, clock: str) -> float:
     """Unix seconds of a date as HTTP and OpenSSL write it, always in GMT. Raises ValueError."""
     numbers = [int(year), _MONTHS.index(month) // 3 + 1, int(day), *map(int, clock.split(":"))]
-    return datetime(*numbers, tzinfo=timezone.utc).timestamp()  # type: ignore[misc,arg-type]
+    return datetime(*numbers, tzinfo=timezone.utc).timestamp()  # type: ignore[misc,arg-type] # six numbers
 
 
 def split_url(url: str) -> tuple[bool, str, int]:

@@ -13,10 +13,10 @@ from types import TracebackType
 from certkeeper.sandbox.calls import Call, Desk, Fault
 from certkeeper.sandbox.loopback import HttpServer, Request, Response
 
-TOKEN_PATH = "/latest/api/token"  # noqa: S105
+TOKEN_PATH = "/latest/api/token"  # noqa: S105 - a name
 ROLE_PATH = "/latest/meta-data/iam/security-credentials/"
-TOKEN_TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"  # noqa: S105
-TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105
+TOKEN_TTL_HEADER = "X-aws-ec2-metadata-token-ttl-seconds"  # noqa: S105 - a name
+TOKEN_HEADER = "X-aws-ec2-metadata-token"  # noqa: S105 - a name
 LONGEST_TTL = 21_600
 
 

@@ -67,7 +67,7 @@ class Server(socketserver.ThreadingTCPServer):
         try:
             self._contexts = contexts(self._settings)
         except OSError as error:
-            print(f"{error}; the old certificates are kept", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{error}; the old certificates are kept", file=sys.stderr, flush=True)  # noqa: T201 - its log
         self._tell()
 
     def _tell(self) -> None:
@@ -114,7 +114,7 @@ def main(verb: str, path: str) -> int:
         if verb == "--reload":
             os.kill(json.loads(Path(settings["ready"]).read_text())["pid"], signal.SIGHUP)
     except OSError as error:
-        print(f"{verb[2:]}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"{verb[2:]}: {error}", file=sys.stderr)  # noqa: T201 - its log
         return 1
     return 0
 

@@ -98,7 +98,7 @@ class LoopbackAws:
                 self.wfile.write(answer)
                 self.wfile.flush()
 
-            do_GET = do_PUT = do_POST = attend  # noqa: N815
+            do_GET = do_PUT = do_POST = attend  # noqa: N815 - the library's names
 
             def log_message(self, *_: object) -> None:
                 pass

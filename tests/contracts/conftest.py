@@ -67,7 +67,7 @@ def client_of(server: AwsServer) -> Iterator[ClientOf]:
 
     def client(service: str, attempts: int = 1, patience: float = 10.0) -> Any:
         client = boto3.session.Session().client(
-            service,  # type: ignore[call-overload]
+            service,  # type: ignore[call-overload] # any service
             endpoint_url=server.url,
             region_name=server.region,
             aws_access_key_id="AKIATEST",

@@ -419,7 +419,7 @@ def test_a_route_53_that_stays_busy_is_not_hammered(over: Over, route53: Any, de
     bench, mark = over(route53), desk.mark()
     records = [bench.record(f"v{number}", f"h{number}") for number in range(20)]
 
-    with desk.fault(Fault("refuse", "route53", "ChangeResourceRecordSets", status=400, code=code)):  # noqa: SIM117
+    with desk.fault(Fault("refuse", "route53", "ChangeResourceRecordSets", status=400, code=code)):  # noqa: SIM117 - read one by one
         with bench.challenge_records.presenting(records, ()) as presented:
             during = counted(desk, mark)
 
@@ -435,7 +435,7 @@ def test_a_route_53_that_stays_busy_is_not_hammered(over: Over, route53: Any, de
 def test_a_change_whose_answer_was_lost_is_taken_away_all_the_same(over: Over, route53: Any, desk: Desk) -> None:
     bench = over(route53)
 
-    with desk.fault(Fault("lose", "route53", "ChangeResourceRecordSets", times=1)):  # noqa: SIM117
+    with desk.fault(Fault("lose", "route53", "ChangeResourceRecordSets", times=1)):  # noqa: SIM117 - read one by one
         with bench.challenge_records.presenting([bench.record("a")], ()) as presented:
             meanwhile = bench.standing(bench.name())
 
@@ -448,7 +448,7 @@ def test_a_change_whose_answer_was_lost_is_taken_away_all_the_same(over: Over, r
 def test_a_retry_that_meets_its_own_success_is_no_refusal(over: Over, retrying: Any, desk: Desk) -> None:
     bench = over(retrying)
 
-    with desk.fault(Fault("lose", "route53", "ChangeResourceRecordSets", times=1)):  # noqa: SIM117
+    with desk.fault(Fault("lose", "route53", "ChangeResourceRecordSets", times=1)):  # noqa: SIM117 - read one by one
         with bench.challenge_records.presenting([bench.record("a"), bench.record("b", "www")], ()) as presented:
             meanwhile = bench.standing(bench.name()) | bench.standing(bench.name("www"))
 
@@ -484,7 +484,7 @@ def test_a_taking_away_whose_answer_was_lost_is_told_as_left(over: Over, route53
     bench = over(route53)
     record = bench.record("a")
 
-    with desk.fault(Fault("lose", "route53", "ChangeResourceRecordSets", "DELETE", times=1)):  # noqa: SIM117
+    with desk.fault(Fault("lose", "route53", "ChangeResourceRecordSets", "DELETE", times=1)):  # noqa: SIM117 - read one by one
         with bench.challenge_records.presenting([record], ()) as presented:
             pass
 

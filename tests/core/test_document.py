@@ -294,7 +294,7 @@ def test_any_zone_is_written_in_utc() -> None:
 
 def test_a_naive_moment_is_not_written() -> None:
     with pytest.raises(ValueError, match="naive"):
-        written(datetime(2026, 11, 23))  # noqa: DTZ001
+        written(datetime(2026, 11, 23))  # noqa: DTZ001 - what must be refused
 
 
 @pytest.mark.parametrize("name", ["a", "www", "example.com", "a_b-c.d", "0" * 64])

@@ -94,7 +94,7 @@ def test_a_year_of_ticks_never_lets_a_certificate_grow_old_nor_meets_a_limit(lif
     ]
     authority = LimitedAuthority(world.clock, world.dns, lifetime=lifetime, down=outages)
     world.authority = authority
-    world.information = Windows(authority)  # type: ignore[assignment]
+    world.information = Windows(authority)  # type: ignore[assignment] # as the port
     proud = []
 
     for _ in range(365 * 24):

@@ -48,7 +48,7 @@ def aws(server: AwsServer) -> AwsServer:
 
 def client_of(server: AwsServer, service: str, attempts: int = 1) -> Any:
     return boto3.session.Session().client(
-        service,  # type: ignore[call-overload]
+        service,  # type: ignore[call-overload] # any service
         endpoint_url=server.url,
         region_name=server.region,
         aws_access_key_id="AKIATEST",
