@@ -20,27 +20,6 @@ from tests.sandbox.acme_client import Client, TxtServer, serial_of
 pytestmark = pytest.mark.live
 
 
-@pytest.fixture(scope="module")
-def tls() -> Iterator[TestTls]:
-    tls = TestTls()
-    yield tls
-    tls.close()
-
-
-@pytest.fixture(scope="module")
-def dns() -> Iterator[TxtServer]:
-    dns = TxtServer()
-    yield dns
-    dns.close()
-
-
-@pytest.fixture(scope="module")
-def pebble(tls: TestTls, dns: TxtServer) -> Iterator[Pebble]:
-    pebble = Pebble(dns.address, tls, nonce_reject=0)
-    yield pebble
-    pebble.close()
-
-
 @pytest.fixture
 def desk() -> Desk:
     return Desk()

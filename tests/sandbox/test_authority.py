@@ -26,27 +26,6 @@ pytestmark = pytest.mark.live
 KINDS: list[Callable[[str, TestTls], Authority]] = [Pebble, *([Caddy] if parts.find("caddy") else [])]
 
 
-@pytest.fixture(scope="module")
-def tls() -> Iterator[TestTls]:
-    tls = TestTls()
-    yield tls
-    tls.close()
-
-
-@pytest.fixture(scope="module")
-def dns() -> Iterator[TxtServer]:
-    dns = TxtServer()
-    yield dns
-    dns.close()
-
-
-@pytest.fixture(scope="module")
-def pebble(tls: TestTls, dns: TxtServer) -> Iterator[Pebble]:
-    pebble = Pebble(dns.address, tls, nonce_reject=0)
-    yield pebble
-    pebble.close()
-
-
 @pytest.fixture
 def client(pebble: Pebble, tls: TestTls, dns: TxtServer) -> Iterator[Client]:
     client = Client(pebble.directory_url, tls, dns)
