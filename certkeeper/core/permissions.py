@@ -1,0 +1,489 @@
+"""Who may do what: the IAM policies of the roles, the bucket and the KMS key, as values. Pure.
+
+A policy is a plain dict, ready for JSON. What only CloudFormation knows may stand in it as one of its intrinsic
+functions, like {"Ref": "KmsKey"}. Action, resource and condition names are those of AWS's Service Authorization
+Reference.
+
+Readers and the renewer are named in the bucket's and the key's policy by `aws:PrincipalArn` under their account, not as
+principals: AWS refuses a principal that does not exist yet, and forgets one that was made anew under the same name.
+Naming an account this way leaves the decision to its own IAM policies, so every role needs its identity policy too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from certkeeper.core.errors import SettingsError
+from certkeeper.core.model import CertificateSpec
+
+Arn = str | Mapping[str, Any]
+Policy = dict[str, Any]
+Statement = dict[str, Any]
+
+# Most characters of a policy. IAM counts no white space, and all inline policies of a role together.
+ROLE_INLINE, MANAGED, BUCKET_POLICY, KEY_POLICY, SECRET_POLICY = 10_240, 6_144, 20_480, 32_768, 20_480
+MOST_ZONES = 90  # more than that are not listed by their ARNs
+INTRINSIC = 120  # characters that an ARN may have that only CloudFormation knows
+
+ADMINISTRATION = (
+    "kms:CancelKeyDeletion", "kms:CreateAlias", "kms:DeleteAlias", "kms:DescribeKey", "kms:DisableKey",
+    "kms:DisableKeyRotation", "kms:EnableKey", "kms:EnableKeyRotation", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus",
+    "kms:ListGrants", "kms:ListKeyPolicies", "kms:ListResourceTags", "kms:PutKeyPolicy", "kms:ReplicateKey",
+    "kms:RevokeGrant", "kms:ScheduleKeyDeletion", "kms:TagResource", "kms:UntagResource", "kms:UpdateAlias",
+    "kms:UpdateKeyDescription", "kms:UpdatePrimaryRegion",
+)  # fmt: skip
+WRITING_SECRETS = (
+    "secretsmanager:CreateSecret", "secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue",
+    "secretsmanager:PutSecretValue", "secretsmanager:TagResource", "secretsmanager:UpdateSecretVersionStage",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ChallengeName:
+    """Where a TXT record will stand: `name` is the end of all CNAMEs, `zone` the hosted zone's id.
+
+    `role_arn` is the role of another account that the renewer assumes to write there, "" for its own account.
+    """
+
+    zone: str
+    name: str
+    role_arn: str = ""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What the policies are about. `renewer_role` is the ARN of the renewer's role, which need not exist yet.
+
+    `kms_key` is None with sealing = "store"; `secrets_prefix` is set if certificates are kept in Secrets Manager;
+    `function` is the function's name, "" where none is deployed.
+    """
+
+    account: str
+    region: str
+    bucket: str
+    prefix: str
+    renewer_role: str
+    specs: tuple[CertificateSpec, ...] = ()
+    challenges: tuple[ChallengeName, ...] = ()
+    partition: str = "aws"
+    kms_key: Arn | None = None
+    secrets_prefix: str | None = None
+    function: str = ""
+    notices_topic: Arn | None = None
+    failures_queue: Arn | None = None
+
+    def __post_init__(self) -> None:
+        if "*" in self.prefix:
+            raise SettingsError(
+                f"the prefix {self.prefix!r} has a *, which a policy takes for any text", "choose a prefix without *"
+            )
+
+    @property
+    def bucket_arn(self) -> str:
+        return f"arn:{self.partition}:s3:::{self.bucket}"
+
+    @property
+    def function_arn(self) -> str:
+        return self._arn("lambda", f"function:{self.function}")
+
+    @property
+    def log_group(self) -> str:
+        return f"/aws/lambda/{self.function}"
+
+    @property
+    def secrets_service(self) -> str:
+        """What kms:ViaService says of Secrets Manager."""
+        suffix = {"aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu"}.get(self.partition, "amazonaws.com")
+        return f"secretsmanager.{self.region}.{suffix}"
+
+    @property
+    def sealed_secrets(self) -> bool:
+        """Whether secrets are encrypted with our KMS key: the account's default key opens nothing to other accounts."""
+        foreign = any(account_of(reader) != self.account for spec in self.specs for reader in spec.readers)
+        return self.secrets_prefix is not None and self.kms_key is not None and foreign
+
+    def object_arn(self, path: str) -> str:
+        return f"{self.bucket_arn}/{self.prefix}/{path}" if self.prefix else f"{self.bucket_arn}/{path}"
+
+    def secret_arn(self, name: str) -> str:
+        """`name` may end in wildcards. A secret's ARN ends in a hyphen and six characters that nobody chose."""
+        return self._arn("secretsmanager", f"secret:{self.secrets_prefix}/{name}")
+
+    def log_arn(self) -> str:
+        return self._arn("logs", f"log-group:{self.log_group}:*")
+
+    def _arn(self, service: str, resource: str) -> str:
+        return f"arn:{self.partition}:{service}:{self.region}:{self.account}:{resource}"
+
+
+# Identity policies.
+
+
+def renewer(deployment: Deployment) -> Policy:
+    """What the function's role may do, and no more; see `widened` for what cannot be named exactly.
+
+    Raises SettingsError if it is larger than IAM takes.
+    """
+    for zones, names in _LADDER:
+        policy = _renewer(deployment, exact_zones=zones, exact_names=names)
+        listed = len(_zones(deployment)) if zones else 0
+        if listed <= MOST_ZONES and size(policy) <= ROLE_INLINE:
+            return policy
+    return checked("the renewer's policy", policy, ROLE_INLINE, "split the certificates over several deployments")
+
+
+def widened(deployment: Deployment) -> tuple[str, ...]:
+    """What the renewer's policy says more broadly than the settings, in sentences, since it would be too large."""
+    text = json.dumps(renewer(deployment))
+    zones, names = _zones(deployment), _own_names(deployment)
+    said = []
+    if zones and f"hostedzone/{zones[0]}" not in text:
+        said.append(f"the renewer's policy names any hosted zone of the account: {len(zones)} are too many to list")
+    if names and ANY_CHALLENGE in text and ANY_CHALLENGE not in names:
+        said.append(f"the renewer's policy names {ANY_CHALLENGE}: {len(names)} challenge names are too many to list")
+    return tuple(said)
+
+
+# Zones exact, challenge names exact. A challenge name lies in one zone, so without the zones little is lost.
+_LADDER = ((True, True), (False, True), (True, False), (False, False))
+CHALLENGE, ANY_CHALLENGE = "_acme-challenge.", "_acme-challenge.*"
+
+
+def _renewer(deployment: Deployment, *, exact_zones: bool, exact_names: bool) -> Policy:
+    return _policy(
+        [
+            *_store_statements(deployment),
+            *_certificate_statements(deployment),
+            *_sealing_statements(deployment, deployment.kms_key),
+            *_zone_statements(deployment, exact_zones=exact_zones, exact_names=exact_names),
+            *_function_statements(deployment),
+        ]
+    )
+
+
+def _store_statements(deployment: Deployment) -> list[Statement]:
+    certificates = [] if deployment.secrets_prefix is not None else ["certificates/*"]
+    paths = [*certificates, "journal/*", "accounts/*", "index"]
+    history = deployment.object_arn("history/*")
+    return [
+        # Without a prefix: S3 answers 403, not 404, for an object that is not there to who may not list.
+        _allow("ListTheStore", "s3:ListBucket", deployment.bucket_arn),
+        _allow("ReadTheSettings", "s3:GetObject", deployment.object_arn("settings.toml")),
+        # A conditional write wants s3:GetObject as well.
+        _allow("ReadAndWriteTheStore", ["s3:GetObject", "s3:PutObject"], map(deployment.object_arn, paths)),
+        _allow("KeepTheHistory", ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], history),
+    ]
+
+
+def _certificate_statements(deployment: Deployment) -> list[Statement]:
+    if deployment.secrets_prefix is None:
+        return []
+    secrets = deployment.secret_arn("*")
+    statements = [
+        _allow("ReadAndWriteCertificates", WRITING_SECRETS, secrets),
+        _allow("ListCertificates", "secretsmanager:ListSecrets", "*"),
+    ]
+    if deployment.sealed_secrets and deployment.kms_key is not None:
+        statements.append(_encrypts_secrets(deployment, deployment.kms_key, secrets))
+    return statements
+
+
+def _sealing_statements(deployment: Deployment, resource: Arn | None) -> list[Statement]:
+    if resource is None:
+        return []
+    return [
+        _allow("SealPrivateKeys", "kms:Encrypt", resource, **_only_context("certkeeper-name")),
+        _allow(
+            "SealAndOpenAccountKeys", ["kms:Encrypt", "kms:Decrypt"], resource, **_only_context("certkeeper-account")
+        ),
+    ]
+
+
+def _only_context(kind: str) -> dict[str, Any]:
+    return {
+        "ForAllValues:StringEquals": {"kms:EncryptionContextKeys": kind},
+        "Null": {f"kms:EncryptionContext:{kind}": "false"},
+    }
+
+
+def _encrypts_secrets(deployment: Deployment, resource: Arn, secrets: str) -> Statement:
+    return _allow(
+        "EncryptSecrets",
+        ["kms:GenerateDataKey", "kms:Decrypt"],
+        resource,
+        StringEquals={"kms:ViaService": deployment.secrets_service},
+        StringLike={"kms:EncryptionContext:SecretARN": secrets},
+    )
+
+
+def _zone_statements(deployment: Deployment, *, exact_zones: bool, exact_names: bool) -> list[Statement]:
+    zones, names = _zones(deployment), _own_names(deployment)
+    roles = sorted({one.role_arn for one in deployment.challenges if one.role_arn})
+    statements = [_allow("FindHostedZones", "route53:ListHostedZones", "*")]
+    if zones:
+        listed = [f"arn:{deployment.partition}:route53:::hostedzone/{zone}" for zone in (zones if exact_zones else "*")]
+        if not exact_names:
+            names = sorted({ANY_CHALLENGE if name.startswith(CHALLENGE) else name for name in names})
+        statements += [
+            _allow("ReadRecordSets", "route53:ListResourceRecordSets", listed),
+            _presents(listed, names),
+            _allow("FollowChanges", "route53:GetChange", f"arn:{deployment.partition}:route53:::change/*"),
+        ]
+    if roles:
+        statements.append(_allow("WriteInOtherAccountsZones", "sts:AssumeRole", roles))
+    return statements
+
+
+def _presents(zones: Sequence[str], names: Sequence[str]) -> Statement:
+    keys = {
+        "route53:ChangeResourceRecordSetsRecordTypes": ["TXT"],
+        "route53:ChangeResourceRecordSetsActions": ["CREATE", "DELETE"],
+    }
+    named = {"route53:ChangeResourceRecordSetsNormalizedRecordNames": names}
+    conditions: dict[str, Any] = {}
+    if any("*" in name for name in names):
+        conditions["ForAllValues:StringLike"] = named
+    else:
+        keys |= {key: list(values) for key, values in named.items()}
+    # ForAllValues is true of no values at all, hence the Null.
+    guards = dict.fromkeys({**keys, **named}, "false")
+    conditions = {"ForAllValues:StringEquals": keys, **conditions, "Null": guards}
+    return _allow("PresentChallengeRecords", "route53:ChangeResourceRecordSets", zones, **conditions)
+
+
+def _function_statements(deployment: Deployment) -> list[Statement]:
+    statements = []
+    if deployment.function:
+        statements += [
+            _allow("WriteTheLog", ["logs:CreateLogStream", "logs:PutLogEvents"], deployment.log_arn()),
+            _allow("StartItselfOnceMore", "lambda:InvokeFunction", deployment.function_arn),
+        ]
+    if deployment.notices_topic is not None:
+        statements.append(_allow("SendNotices", "sns:Publish", deployment.notices_topic))
+    if deployment.failures_queue is not None:
+        statements.append(_allow("TellOfFailedRuns", "sqs:SendMessage", deployment.failures_queue))
+    return statements
+
+
+def reader(deployment: Deployment, name: str) -> Policy:
+    """What an instance's role needs to read and open the certificate NAME, in our account or in another."""
+    statements = []
+    if deployment.secrets_prefix is None:
+        statements.append(_allow("ReadOwnCertificate", "s3:GetObject", deployment.object_arn(f"certificates/{name}")))
+    else:
+        secret = _secret_of(deployment, name)
+        statements.append(_allow("ReadOwnCertificate", "secretsmanager:GetSecretValue", secret))
+    if deployment.kms_key is not None:
+        statements += _opening_statements(deployment, deployment.kms_key, [name])
+    return _policy(statements)
+
+
+def _secret_of(deployment: Deployment, name: str) -> str:
+    """Six question marks and no star: NAME-* would open NAME-internal too."""
+    return deployment.secret_arn(f"{name}-??????")
+
+
+def _opening_statements(
+    deployment: Deployment, resource: Arn, names: Sequence[str], **conditions: Any
+) -> list[Statement]:
+    named = {"kms:EncryptionContext:certkeeper-name": _one_or_all(names)}
+    statements = [_allow("OpenOwnPrivateKeys", "kms:Decrypt", resource, StringEquals=named, **conditions)]
+    if deployment.sealed_secrets:
+        secrets = [_secret_of(deployment, name) for name in names]
+        statements.append(
+            _allow(
+                "DecryptOwnSecrets",
+                "kms:Decrypt",
+                resource,
+                StringEquals={"kms:ViaService": deployment.secrets_service},
+                StringLike={"kms:EncryptionContext:SecretARN": _one_or_all(secrets)},
+                **conditions,
+            )
+        )
+    return statements
+
+
+def operator(deployment: Deployment) -> Policy:
+    """What a person needs who looks, and asks the function to renew. It opens and reads no certificate."""
+    settings_and_index = map(deployment.object_arn, ("settings.toml", "index"))
+    statements = [
+        _allow("ListTheStore", "s3:ListBucket", deployment.bucket_arn),
+        _allow("ReadSettingsAndIndex", "s3:GetObject", settings_and_index),
+    ]
+    if deployment.function:
+        statements.append(_allow("AskTheFunction", "lambda:InvokeFunction", deployment.function_arn))
+    return _policy(statements)
+
+
+def zone_role(partition: str, challenges: Sequence[ChallengeName]) -> Policy:
+    """What a role of another account needs for the renewer to write these challenge names in its hosted zones."""
+    zones = [f"arn:{partition}:route53:::hostedzone/{zone}" for zone in sorted({one.zone for one in challenges})]
+    statements = [
+        _allow("FindHostedZones", "route53:ListHostedZones", "*"),
+        _allow("ReadRecordSets", "route53:ListResourceRecordSets", zones),
+        _presents(zones, sorted({normalised(one.name) for one in challenges})),
+        _allow("FollowChanges", "route53:GetChange", f"arn:{partition}:route53:::change/*"),
+    ]
+    policy = _policy(statements)
+    return checked("the zone role's policy", policy, ROLE_INLINE, "spread the zones over several roles")
+
+
+def zone_role_trust(deployment: Deployment) -> Policy:
+    """The trust policy of such a role: our renewer alone may assume it."""
+    statement = _granted("sts:AssumeRole", None, [deployment.renewer_role], sid="LetTheRenewerIn")
+    return _policy([statement])
+
+
+# Resource policies.
+
+
+def bucket_policy(deployment: Deployment) -> Policy:
+    """TLS only; and readers of other accounts may read their names. Raises SettingsError if S3 would not take it."""
+    bucket = [deployment.bucket_arn, f"{deployment.bucket_arn}/*"]
+    only_tls = {
+        "Sid": "TlsOnly",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": bucket,
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    statements = [only_tls]
+    if deployment.secrets_prefix is None:
+        for number, (readers, names) in enumerate(_shared(deployment, foreign_only=True), 1):
+            objects = [deployment.object_arn(f"certificates/{name}") for name in names]
+            statements.append(_granted("s3:GetObject", objects, readers, sid=f"ReadCertificates{number}"))
+    hint = "let readers of other accounts share names, or keep their certificates in a deployment of their own"
+    return checked("the bucket's policy", _policy(statements), BUCKET_POLICY, hint)
+
+
+def key_policy(deployment: Deployment) -> Policy:
+    """The account administers the key and cannot use it; its uses are the renewer's and each reader's, for its names.
+
+    Raises SettingsError if KMS would not take it.
+    """
+    root = f"arn:{deployment.partition}:iam::{deployment.account}:root"
+    administer = {**_allow("Administer", ADMINISTRATION, "*"), "Principal": {"AWS": root}}
+    uses = _sealing_statements(deployment, "*")
+    if deployment.sealed_secrets:
+        uses.append(_encrypts_secrets(deployment, "*", deployment.secret_arn("*")))
+    statements = [administer, *(_to(one, [deployment.renewer_role]) for one in uses)]
+    for number, (readers, names) in enumerate(_shared(deployment), 1):
+        opening = _opening_statements(deployment, "*", names)
+        statements += [_to({**one, "Sid": f"{one['Sid']}{number}"}, readers) for one in opening]
+    hint = "let names share their readers (defaults.readers), or split the certificates over several deployments"
+    return checked("the KMS key's policy", _policy(statements), KEY_POLICY, hint)
+
+
+def secret_policy(deployment: Deployment, name: str) -> Policy | None:
+    """The resource policy that the secret of NAME needs for readers of other accounts; None if it has none."""
+    readers = [
+        reader for spec in deployment.specs if spec.name == name for reader in spec.readers
+        if account_of(reader) != deployment.account
+    ]  # fmt: skip
+    if deployment.secrets_prefix is None or not readers:
+        return None
+    statement = _granted("secretsmanager:GetSecretValue", "*", sorted(readers), sid="ReadCertificate")
+    return checked("the secret's policy", _policy([statement]), SECRET_POLICY, "name fewer readers")
+
+
+def _shared(deployment: Deployment, *, foreign_only: bool = False) -> list[tuple[list[str], list[str]]]:
+    """Readers with their names: names of the same readers stand together."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for spec in deployment.specs:
+        readers = {one for one in spec.readers if not foreign_only or account_of(one) != deployment.account}
+        if readers:
+            groups.setdefault(tuple(sorted(readers)), []).append(spec.name)
+    return [(list(readers), sorted(names)) for readers, names in sorted(groups.items())]
+
+
+def _granted(action: str, resources: Arn | Iterable[str] | None, principals: Sequence[str], *, sid: str) -> Statement:
+    statement = _allow(sid, action, resources if resources is not None else "*")
+    if resources is None:
+        del statement["Resource"]  # a trust policy has none
+    return _to(statement, principals)
+
+
+def _to(statement: Statement, principals: Sequence[str]) -> Statement:
+    """The statement for these roles, users or (ARNs that end in :root) whole accounts."""
+    accounts = sorted({":".join([*one.split(":")[:5], "root"]) for one in principals})
+    whole = {one for one in principals if one.endswith(":root")}
+    named = [one for one in principals if one not in whole]
+    # One statement has one condition, so a whole account beside roles is written as any principal of it.
+    patterns = sorted([*named, *(one.removesuffix("root") + "*" for one in whole)])
+    conditions = dict(statement.get("Condition", {}))
+    if named:
+        conditions["ArnLike" if whole else "ArnEquals"] = {"aws:PrincipalArn": _one_or_all(patterns)}
+    placed = {"Sid": statement["Sid"], "Effect": "Allow", "Principal": {"AWS": _one_or_all(accounts)}}
+    placed |= {key: value for key, value in statement.items() if key in ("Action", "Resource")}
+    return {**placed, "Condition": conditions} if conditions else placed
+
+
+# Limits.
+
+
+def checked(what: str, policy: Policy, limit: int, hint: str) -> Policy:
+    """The policy itself, if it has no more characters than AWS takes. Raises SettingsError."""
+    characters = size(policy)
+    if characters > limit:
+        raise SettingsError(f"{what} would have {characters:,} characters, and AWS takes {limit:,}", hint)
+    return policy
+
+
+def size(policy: Policy) -> int:
+    """Characters as AWS counts them, with room for what only CloudFormation knows."""
+
+    def spread(value: Any) -> Any:
+        if isinstance(value, dict):
+            if len(value) == 1 and next(iter(value)).startswith(("Ref", "Fn::")):
+                return "x" * INTRINSIC
+            return {key: spread(one) for key, one in value.items()}
+        return [spread(one) for one in value] if isinstance(value, list) else value
+
+    return len(json.dumps(spread(policy), separators=(",", ":")))
+
+
+# Words.
+
+
+def normalised(name: str) -> str:
+    """A record's name as Route 53's condition keys have it: lower case, no final dot, the unusual as octal escapes."""
+    usual = "abcdefghijklmnopqrstuvwxyz0123456789-_."
+    return "".join(
+        letter if letter in usual else "".join(f"\\{byte:03o}" for byte in letter.encode())
+        for letter in name.lower().removesuffix(".")
+    )
+
+
+def account_of(arn: str) -> str:
+    return arn.split(":")[4]
+
+
+def _zones(deployment: Deployment) -> list[str]:
+    return sorted({one.zone for one in deployment.challenges if not one.role_arn})
+
+
+def _own_names(deployment: Deployment) -> list[str]:
+    return sorted({normalised(one.name) for one in deployment.challenges if not one.role_arn})
+
+
+def _policy(statements: list[Statement]) -> Policy:
+    return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _allow(sid: str, actions: str | Sequence[str], resources: Arn | Iterable[str], **conditions: Any) -> Statement:
+    several = resources if isinstance(resources, (str, Mapping)) else _one_or_all(list(resources))
+    statement = {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Action": actions if isinstance(actions, str) else list(actions),
+        "Resource": several,
+    }
+    return {**statement, "Condition": conditions} if conditions else statement
+
+
+def _one_or_all(values: Sequence[str]) -> str | list[str]:
+    return values[0] if len(values) == 1 else list(values)
