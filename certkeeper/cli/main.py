@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import sys
-import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
 from certkeeper import config, wiring
 from certkeeper.cli import arguments, render, settings_file
+from certkeeper.cli.loading import chosen, known_names, read_settings
+from certkeeper.cli.terminal import (
+    BAD_NEWS,
+    GOOD,
+    INTERRUPTED,
+    NO_NEWS,
+    asked,
+    complain,
+    interruptible,
+    print_data,
+    progress,
+    replace_file,
+    talk,
+)
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import CertkeeperError, SettingsError
-from certkeeper.core.model import CertificateSpec, Outcome
+from certkeeper.core.model import Outcome
 from certkeeper.core.report import outcomes_json
 from certkeeper.jobs import status as statuses
 from certkeeper.jobs.tick import Report, tick
 
-GOOD, BAD_NEWS, NO_NEWS, INTERRUPTED = 0, 1, 2, 130
 LOOK = timedelta(minutes=2)
 
 
@@ -35,15 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[said.command](said)
     except config.Faults as error:
         for fault in error.faults:
-            _complain(str(fault), fault.hint)
+            complain(str(fault), fault.hint)
     except CertkeeperError as error:
-        _complain(error.message, error.hint)
+        complain(error.message, error.hint)
     except BrokenPipeError:
         # Whoever read us has gone, which is its right; without this the interpreter complains once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
     except KeyboardInterrupt:
-        _complain("interrupted")
+        complain("interrupted")
         return INTERRUPTED
     return NO_NEWS
 
@@ -53,9 +60,9 @@ def _init(said: Namespace) -> int:
     if path.exists():
         raise SettingsError(f"{path} exists already", "edit it, or write another one with --config FILE")
     asking = sys.stdin.isatty() and not said.yes
-    store = said.new_store or _asked(asking, "Store", "s3://certkeeper-123456789012-eu-west-1/prod")
-    identifiers = said.identifier or _asked(asking, "DNS names, separated by spaces", "example.com").split()
-    sealing = said.sealing or _asked(asking, 'Sealing, "kms" (about $1 a month) or "store"', "kms")
+    store = said.new_store or asked(asking, "Store", "s3://certkeeper-123456789012-eu-west-1/prod")
+    identifiers = said.identifier or asked(asking, "DNS names, separated by spaces", "example.com").split()
+    sealing = said.sealing or asked(asking, 'Sealing, "kms" (about $1 a month) or "store"', "kms")
     answers = settings_file.Answers(
         store=store,
         sealing=sealing,
@@ -67,16 +74,8 @@ def _init(said: Namespace) -> int:
     text = settings_file.text(answers)
     config.parse(text, str(path))
     _write_new(path, text)
-    _talk(f"wrote {path}; check it with: certkeeper plan")
+    talk(f"wrote {path}; check it with: certkeeper plan")
     return GOOD
-
-
-def _asked(asking: bool, question: str, default: str) -> str:
-    if not asking:
-        return default
-    sys.stderr.write(f"{question} [{default}]: ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip() or default
 
 
 def _write_new(path: Path, text: str) -> None:
@@ -88,11 +87,11 @@ def _write_new(path: Path, text: str) -> None:
 
 
 def _plan(said: Namespace) -> int:
-    settings = _settings(said)
-    specs = _chosen(settings, said.names)
+    settings = read_settings(said)
+    specs = chosen(settings, said.names)
     with wiring.wired(settings, LOOK) as wired:
         planned = statuses.plan(wired.keeper, specs)
-    _data(
+    print_data(
         said,
         lambda: render.planned_json(planned, datetime.now(UTC)),
         lambda colour: render.planned_text(planned, colour),
@@ -101,25 +100,27 @@ def _plan(said: Namespace) -> int:
 
 
 def _renew(said: Namespace) -> int:
-    settings = _settings(said)
-    specs = _chosen(settings, said.names)
+    settings = read_settings(said)
+    specs = chosen(settings, said.names)
     ask = Ask(by_name=bool(said.names), force=said.force, spend_reserve=said.spend_reserve)
     deadline = timedelta(seconds=said.deadline)
     with (
-        wiring.wired(settings, deadline, _progress(said.verbose)) as wired,
-        _interruptible(wired.stop) as interrupted,
+        wiring.wired(settings, deadline, progress(said.verbose)) as wired,
+        interruptible(wired.stop) as interrupted,
     ):
         report = tick(wired.keeper, specs, ask)
-    _data(said, lambda: outcomes_json(report.outcomes), lambda colour: render.outcomes_text(report.outcomes, colour))
+    print_data(
+        said, lambda: outcomes_json(report.outcomes), lambda colour: render.outcomes_text(report.outcomes, colour)
+    )
     status = _exit_of(report)
     for one in report.outcomes:
         # If nothing could be read at all, that is said once, and not for every name again.
         if one.error and status != NO_NEWS:
-            _complain(f"{one.name}: {one.error}", one.hint)
+            complain(f"{one.name}: {one.error}", one.hint)
     if report.trouble is not None:
-        _complain(report.trouble.message, report.trouble.hint)
+        complain(report.trouble.message, report.trouble.hint)
     if interrupted:
-        _talk("interrupted; what was begun is finished by the next run")
+        talk("interrupted; what was begun is finished by the next run")
         return INTERRUPTED
     return status
 
@@ -136,35 +137,24 @@ def _is_bad(one: Outcome, now: datetime) -> bool:
 
 
 def _status(said: Namespace) -> int:
-    settings = _settings(said)
+    settings = read_settings(said)
     now = datetime.now(UTC)
     survey = statuses.status(wiring.s3_records(settings), settings.specs, now)
-    _known_names(said.names, {one.name for one in survey.statuses})
+    known_names(said.names, {one.name for one in survey.statuses})
     survey = survey.of(said.names)
     if said.probe is not None:
         survey = wiring.probed(survey, said.probe)
-    _data(said, lambda: render.status_json(survey), lambda colour: render.status_text(survey, now, colour))
+    print_data(said, lambda: render.status_json(survey), lambda colour: render.status_text(survey, now, colour))
     if said.html:
-        _replace(Path(said.html), render.status_html(survey, now).encode())
+        replace_file(Path(said.html), render.status_html(survey, now).encode())
     return BAD_NEWS if any(one.bad for one in survey.statuses) else GOOD
-
-
-def _replace(path: Path, data: bytes) -> None:
-    try:
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
-        with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as file:
-            file.write(data)
-        Path(file.name).chmod(mode)
-        Path(file.name).replace(path)
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _user_data(said: Namespace) -> int:
     from certkeeper.deployment import user_data
 
-    settings = _settings(said)
-    _chosen(settings, said.names)
+    settings = read_settings(said)
+    chosen(settings, said.names)
     options = user_data.Options(
         names=tuple(said.names),
         source=f"secretsmanager:{settings.secrets_prefix}" if settings.secrets_prefix else settings.store,
@@ -188,11 +178,11 @@ def _user_data(said: Namespace) -> int:
         raise SettingsError(f"this user data has {len(data)} bytes, and EC2 takes {user_data.LARGEST}", hint)
     if said.into:
         # The script stays a script, which the next run can change again.
-        _replace(Path(said.into), text.encode())
+        replace_file(Path(said.into), text.encode())
         if said.gzip:
-            _replace(Path(f"{said.into}.gz"), data)
+            replace_file(Path(f"{said.into}.gz"), data)
         written = f"{said.into}.gz" if said.gzip else said.into
-        _talk(f"wrote {written}: {len(data)} of the {user_data.LARGEST} bytes that EC2 takes")
+        talk(f"wrote {written}: {len(data)} of the {user_data.LARGEST} bytes that EC2 takes")
     else:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
@@ -213,7 +203,7 @@ def _package(said: Namespace) -> int:
         package.Target(said.python, said.architecture),
         Path(said.into),
         bundle_boto3=said.bundle_boto3,
-        progress=_talk if sys.stderr.isatty() else lambda text: None,
+        progress=talk if sys.stderr.isatty() else lambda text: None,
     )
     facts = {
         "path": str(built.path),
@@ -221,7 +211,7 @@ def _package(said: Namespace) -> int:
         "sha256": built.sha256,
         "manifest_sha256": built.manifest_sha256,
     }
-    _data(said, lambda: facts, lambda colour: "".join(f"{key:16}{value}\n" for key, value in facts.items()))
+    print_data(said, lambda: facts, lambda colour: "".join(f"{key:16}{value}\n" for key, value in facts.items()))
     return GOOD
 
 
@@ -252,80 +242,3 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "demo": _demo,
     "completion": _completion,
 }
-
-
-# What the commands share.
-
-
-def _settings(said: Namespace) -> config.Settings:
-    if said.store:
-        if said.config:
-            raise SettingsError("--config and --from exclude each other", "give one of them")
-        return wiring.stored_settings(said.store)
-    return config.read(Path(said.config or os.environ.get("CERTKEEPER_CONFIG") or "certkeeper.toml"))
-
-
-def _chosen(settings: config.Settings, names: Sequence[str]) -> tuple[CertificateSpec, ...]:
-    _known_names(names, {spec.name for spec in settings.specs})
-    if not settings.specs:
-        raise SettingsError(f"{settings.file} names no certificates", 'add a table like [certificates."example.com"]')
-    return tuple(spec for spec in settings.specs if not names or spec.name in names)
-
-
-def _known_names(names: Sequence[str], known: set[str]) -> None:
-    for name in names:
-        if name not in known:
-            listed = ", ".join(sorted(known)[:10]) or "none yet"
-            raise SettingsError(f"there is no certificate called {name!r}", f"there are: {listed}")
-
-
-def _data(said: Namespace, as_json: Callable[[], dict[str, Any]], as_text: Callable[[bool], str]) -> None:
-    if said.json:
-        sys.stdout.write(json.dumps(as_json(), indent=1) + "\n")
-    else:
-        sys.stdout.write(as_text(sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
-    sys.stdout.flush()
-
-
-def _progress(verbose: bool) -> Callable[[str, str], None]:
-    lock = Lock()
-
-    def tell(name: str, doing: str) -> None:
-        with lock:
-            _talk(f"{name}: {doing}" if name else doing)
-
-    return tell if verbose or sys.stderr.isatty() else lambda name, doing: None
-
-
-@contextmanager
-def _interruptible(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Have Ctrl-C and SIGTERM end the run in order, giving claims back; a second one ends it at once."""
-    caught: list[int] = []
-
-    def handle(number: int, frame: object) -> None:
-        # os.write, since the signal may have come while sys.stderr was being written.
-        if caught:
-            # Nothing ends a thread that waits for an answer; what it began is journaled.
-            os.write(2, b"certkeeper: interrupted again; the next run finishes what was begun\n")
-            os._exit(INTERRUPTED)
-        caught.append(number)
-        stop()
-        os.write(2, b"certkeeper: ending in order; once more ends it at once\n")
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _talk(text: str) -> None:
-    sys.stderr.write(f"certkeeper: {text}\n")
-    sys.stderr.flush()
-
-
-def _complain(what: str, hint: str | None = None) -> None:
-    _talk(f"error: {what}")
-    if hint:
-        _talk(f"hint: {hint}")

@@ -14,7 +14,8 @@ import pytest
 
 from certkeeper import __version__, config
 from certkeeper.cli import arguments
-from certkeeper.cli.main import BAD_NEWS, GOOD, NO_NEWS, _exit_of, main
+from certkeeper.cli.main import _exit_of, main
+from certkeeper.cli.terminal import BAD_NEWS, GOOD, NO_NEWS
 from certkeeper.core.errors import StoreError
 from certkeeper.core.model import Outcome
 from certkeeper.jobs.tick import Report, tick

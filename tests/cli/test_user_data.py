@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from certkeeper.cli.main import GOOD, NO_NEWS, main
+from certkeeper.cli.main import main
+from certkeeper.cli.terminal import GOOD, NO_NEWS
 from certkeeper.deployment.user_data import BEGIN, END, LARGEST
 
 SETTINGS = """\
