@@ -215,7 +215,8 @@ def _encrypts_secrets(deployment: Deployment, resource: Arn, secrets: str) -> St
         ["kms:GenerateDataKey", "kms:Decrypt"],
         resource,
         StringEquals={"kms:ViaService": deployment.secrets_service},
-        StringLike={"kms:EncryptionContext:SecretARN": secrets},
+        # Of a new secret it first asks whether the key may be used, and has no ARN to name.
+        StringLike={"kms:EncryptionContext:SecretARN": [secrets, "RequestToValidateKeyAccess"]},
     )
 
 

@@ -24,11 +24,13 @@ from certkeeper.sandbox import secrets_manager
 from certkeeper.sandbox.aws_calls import AwsRequest, read, refusal
 from certkeeper.sandbox.calls import Call, Desk, Fault
 from certkeeper.sandbox.loopback import ADDRESS, HttpServer, Request, Response
+from certkeeper.sandbox.rights import Rights, Scene, Wanted, list_right, route53_rights, wanted
 from certkeeper.sandbox.route53 import HostedZones
 from certkeeper.sandbox.route53_api import Route53Api, error_response
 
 ACCOUNT = "123456789012"
 CIPHERTEXT_KEY_ID_LENGTH = 36  # moto's ciphertext begins with the key's id
+ACCESS_KEY_ELEMENT = re.compile(rb"<AccessKeyId>([^<]*)</AccessKeyId>")
 CODE_ELEMENT = re.compile(rb"<Code>([^<]*)</Code>")
 # The operations that need a key in working order.
 CRYPTOGRAPHIC = frozenset(
@@ -42,8 +44,9 @@ class AwsServer:
     moto keeps its state per process, so there can be only one of these at a time: a second one raises RuntimeError
     until the first is closed. It begins empty and leaves nothing behind.
 
-    Every request goes through the desk, retries too; `principal` is the access key id. Signatures and policies are
-    not checked. Requests are served one after another, so of racing conditional writes one wins.
+    Every request goes through the desk, retries too; `principal` is the access key id. Signatures are not checked;
+    policies are, of those whom `rights` knows: it is asked before every call. Requests are served one after another,
+    so of racing conditional writes one wins.
 
     Stricter than moto: Route 53 is `HostedZones`; KMS keys that are disabled or pending deletion do not work and a
     wrong key is IncorrectKeyException; `x-amz-expected-bucket-owner` is looked at; Secrets Manager refuses what
@@ -107,6 +110,7 @@ class AwsServer:
         with self._moto_lock:
             BackendDict.reset()
             reset_model_data()
+            self.rights = Rights(ACCOUNT)
 
     def create_bucket(self, name: str, *, versioned: bool = False) -> None:
         with self._moto_lock:
@@ -169,7 +173,7 @@ class AwsServer:
         call = Call(seen.service, seen.operation, seen.resource or self._key_of(seen), seen.context, seen.principal)
         return self._desk.attend(
             call,
-            lambda: self._answer(seen),
+            lambda: self._permitted_answer(seen),
             lambda fault: with_headers(refusal(seen, fault.status, fault.code, fault.message), fault),
             lambda response: response.status,
             error_code,
@@ -179,11 +183,44 @@ class AwsServer:
         operation, resource, context = self._route53.described(seen.request)
         return self._desk.attend(
             Call("route53", operation, resource, context, seen.principal),
-            lambda: self._route53.answer(seen.request),
+            lambda: self._permitted_route53(seen, route53_rights(operation, resource, context)),
             lambda fault: with_headers(error_response(fault.code, fault.message, fault.status), fault),
             lambda response: response.status,
             error_code,
         )
+
+    def _permitted_answer(self, seen: AwsRequest) -> Response:
+        refused = self.rights.refused(seen.principal, wanted(seen, self._scene(seen)))
+        response = self._answer(seen) if refused is None else None
+        if response is not None and response.status == 404 and seen.service == "s3" and "/" in seen.resource:
+            refused = self.rights.refused(seen.principal, [list_right(seen)])
+        if response is None or refused is not None:
+            return refusal(seen, 403, "AccessDenied", refused or "")
+        if seen.operation == "AssumeRole" and (given := ACCESS_KEY_ELEMENT.search(response.body)):
+            self.rights.assumed(given[1].decode(), seen.resource)
+        return response
+
+    def _permitted_route53(self, seen: AwsRequest, rights: list[Wanted]) -> Response:
+        refused = self.rights.refused(seen.principal, rights)
+        return self._route53.answer(seen.request) if refused is None else error_response("AccessDenied", refused, 403)
+
+    def _scene(self, seen: AwsRequest) -> Scene:
+        """What the request is about by its full names."""
+        region, kms_key_arn, secret_arn, of_secret = seen.region or self.region, "", "", ""
+        with self._moto_lock:
+            if seen.service == "kms":
+                named = self._key_of(seen) or str(seen.document.get("KeyId") or "")
+                kms_key_arn = self._kms_arn(region, named)
+            if seen.service == "secretsmanager":
+                secret = secrets_manager.found(get_backend("secretsmanager")[ACCOUNT][region], seen.resource)
+                secret_arn = str(secret.arn) if secret else ""
+                named = str(seen.document.get("KmsKeyId") or (secret.kms_key_id if secret else None) or "")
+                of_secret = self._kms_arn(region, named) if named and "aws/secretsmanager" not in named else ""
+        return Scene(region, ACCOUNT, kms_key_arn, secret_arn, of_secret)
+
+    def _kms_arn(self, region: str, named: str) -> str:
+        kms_key = self._kms_key(region, named) if named else None
+        return str(kms_key.arn) if kms_key else ""
 
     def _answer(self, seen: AwsRequest) -> Response:
         handler = self._handlers.get(seen.service)
