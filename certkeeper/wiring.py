@@ -17,18 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 from certkeeper import config
 from certkeeper.core.errors import SettingsError
-from certkeeper.core.ports import CertificateAuthority, Records, Sealer
+from certkeeper.core.ports import CertificateAuthority, Notices, Records, Sealer
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.status import Served, Survey
 
 if TYPE_CHECKING:
     from certkeeper.adapters.aws_clients import Aws
+    from certkeeper.adapters.function_log import FunctionLog
+    from certkeeper.adapters.lambda_function import LambdaFunction
     from certkeeper.adapters.system_clock import SystemClock
     from certkeeper.adapters.threads import Threads
 
 SETTINGS_PATH = "settings.toml"
 SIDE_BY_SIDE = 8
 AFTER_DEADLINE = timedelta(minutes=1)
+FUNCTION_SECONDS = 910  # a little more than the function may take
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,10 @@ class Wired:
 
 @contextmanager
 def wired(
-    settings: config.Settings, deadline: timedelta, tell: Callable[[str, str], None] = lambda name, doing: None
+    settings: config.Settings,
+    deadline: timedelta,
+    tell: Callable[[str, str], None] = lambda name, doing: None,
+    door: str = "cli",
 ) -> Iterator[Wired]:
     """A keeper over real parts. `deadline` is how long it may work from now. Raises SettingsError, StoreError."""
     from certkeeper.adapters.system_clock import SystemClock
@@ -49,7 +55,8 @@ def wired(
 
     clock = SystemClock(deadline)
     with closing(Threads(SIDE_BY_SIDE)) as threads, _bundle_on_disk(settings) as on_disk:
-        yield Wired(_keeper(on_disk, clock, threads, deadline, tell), clock.stop)
+        keeper = _keeper(on_disk, clock, threads, deadline, tell)
+        yield Wired(replace(keeper, door=door), clock.stop)
 
 
 def _keeper(
@@ -213,6 +220,47 @@ def _secrets(settings: config.Settings, aws: Aws) -> Records:
     foreign = any(f"::{account}:" not in reader for spec in settings.specs for reader in spec.readers)
     client = aws.client("secretsmanager", aws.region_of(settings.bucket, owner))
     return SecretsManagerRecords(client, settings.secrets_prefix or "", settings.kms_key if foreign else None)
+
+
+def notices(topic_arn: str) -> Notices:
+    """The topic that people have subscribed to."""
+    from certkeeper.adapters.sns_notices import SnsNotices
+
+    return SnsNotices(_aws().client("sns", topic_arn.split(":")[3]), topic_arn)
+
+
+def function(name: str, region: str | None = None) -> LambdaFunction:
+    """The deployed function. It is asked once: a second ask could start a second tick."""
+    from certkeeper.adapters.lambda_function import LambdaFunction
+
+    return LambdaFunction(_aws().client("lambda", region, patience=FUNCTION_SECONDS, tries=1), name)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The function of a deployment, and where it lies: in the region of its bucket."""
+
+    function: LambdaFunction
+    region: str
+    log_since: Callable[[int], FunctionLog]
+
+
+def deployed(settings: config.Settings) -> Deployed:
+    """Raises SettingsError, StoreError."""
+    from certkeeper.adapters.function_log import FunctionLog
+
+    name = settings.deployment
+    if name is None:
+        raise SettingsError(
+            "these settings name no deployment", 'write deployment = "certkeeper" into them, then: certkeeper deploy'
+        )
+    aws = _aws()
+    region = aws.region_of(settings.bucket, settings.bucket_owner or aws.account())
+    return Deployed(
+        function(name, region),
+        region,
+        lambda since: FunctionLog(aws.client("logs", region), f"/aws/lambda/{name}", since),
+    )
 
 
 def _sealer(settings: config.Settings, aws: Aws) -> Sealer:

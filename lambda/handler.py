@@ -1,22 +1,34 @@
-"""The schedule's door: settings, wiring, tick, one log line per outcome.
+"""The schedule's door: settings, wiring, tick, one log line per outcome, and the gauges.
 
-Environment: CERTKEEPER_STORE, like s3://bucket/prefix; the settings lie in the store. The event may name certificates:
-{"names": ["example.com"], "force": false}. It raises only if the tick itself could not run; a name that failed is
-an outcome.
+Environment: CERTKEEPER_STORE, like s3://bucket/prefix (the settings lie in the store); CERTKEEPER_DEPLOYMENT, the
+dimension of the gauges; CERTKEEPER_TOPIC, the ARN of the topic for notices, if there is one.
+
+Event: {"names": ["example.com"], "force": false, "spend_reserve": false}, all optional; {"alert": "test"} sends a trial
+notice and does nothing else. "restarts" is our own: how often a tick that ran out of time has started itself.
+
+It raises only if the tick itself could not run; a name that failed is an outcome.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from certkeeper import wiring
+from certkeeper import __version__, wiring
+from certkeeper.config import Settings
+from certkeeper.core import gauges
 from certkeeper.core.decision import Ask
-from certkeeper.core.errors import CertkeeperError, SettingsError
+from certkeeper.core.errors import CertkeeperError, FunctionError, SettingsError
 from certkeeper.core.report import outcomes_json
 from certkeeper.jobs.tick import Report, tick
+from certkeeper.jobs.watch import tried, watch
+
+MOST_RESTARTS = 10
+"""Lambda stops a function that calls itself about 16 times (recursive loop detection)."""
+SPARE = timedelta(seconds=10)
+"""Of the function's time, for what comes after the tick."""
 
 
 class TickError(Exception):
@@ -25,28 +37,20 @@ class TickError(Exception):
 
 def handler(event: Any, context: Any) -> dict[str, Any]:
     """What Lambda calls."""
-    deadline = timedelta(milliseconds=context.get_remaining_time_in_millis())
+    left = timedelta(milliseconds=context.get_remaining_time_in_millis())
+    deadline = max(left - SPARE, left / 2)
+    event = event if isinstance(event, dict) else {}
     try:
-        report = _ticked(event, deadline)
+        if event.get("alert") == "test":
+            return _alerted()
+        return _attended(event, deadline)
     except CertkeeperError as error:
         # "from None": what is behind a StoreError may quote a request.
         raise TickError(f"{error.message}; {error.hint}" if error.hint else error.message) from None
-    if report.trouble is not None:
-        log({"error": report.trouble.message, "hint": report.trouble.hint})
-    answer = outcomes_json(report.outcomes)
-    for outcome in answer["outcomes"]:
-        log(outcome)
-    if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
-        raise TickError(f"{report.trouble.message}; {report.trouble.hint}")
-    return answer
 
 
-def _ticked(event: Any, deadline: timedelta) -> Report:
-    store = os.environ.get("CERTKEEPER_STORE")
-    if not store:
-        raise SettingsError("the function does not know its store", "set CERTKEEPER_STORE to s3://bucket/prefix")
-    settings = wiring.stored_settings(store)
-    event = event if isinstance(event, dict) else {}
+def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
+    settings = wiring.stored_settings(_store())
     names = event.get("names") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise SettingsError("the event's names are not a list of names", 'like {"names": ["example.com"]}')
@@ -54,13 +58,94 @@ def _ticked(event: Any, deadline: timedelta) -> Report:
     if unknown:
         raise SettingsError(
             f"the stored settings name no certificate called {', '.join(unknown)}",
-            "put the settings that do into the store",
+            "put the settings that do into the store: certkeeper deploy",
         )
     specs = tuple(spec for spec in settings.specs if not names or spec.name in names)
-    with wiring.wired(settings, deadline, lambda name, doing: log({"name": name, "doing": doing})) as wired:
-        return tick(wired.keeper, specs, Ask(by_name=bool(names), force=bool(event.get("force"))))
+    ask = Ask(by_name=bool(names), force=bool(event.get("force")), spend_reserve=bool(event.get("spend_reserve")))
+    tell = lambda name, doing: log({"name": name, "doing": doing})  # noqa: E731 - shorter than a function
+    with wiring.wired(settings, deadline, tell, door="function") as wired:
+        report = tick(wired.keeper, specs, ask)
+        answer = _told(report)
+        _watched(wired.keeper.records, report, settings)
+    _goes_on(report, event, ask)
+    if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
+        raise TickError(f"{report.trouble.message}; {report.trouble.hint}")
+    return answer
+
+
+def _told(report: Report) -> dict[str, Any]:
+    if report.trouble is not None:
+        log({"error": report.trouble.message, "hint": report.trouble.hint})
+    answer = outcomes_json(report.outcomes)
+    for outcome in answer["outcomes"]:
+        if outcome["outcome"] != "kept":
+            log(outcome)
+    log({"tick": "ended", "outcomes": _counted(report), "version": __version__})
+    return {**answer, "version": __version__}
+
+
+def _counted(report: Report) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for one in report.outcomes:
+        counts[one.outcome] = counts.get(one.outcome, 0) + 1
+    return counts
+
+
+def _watched(records: Any, report: Report, settings: Settings) -> None:
+    now = datetime.now(UTC)
+    if report.trouble is None:
+        topic = os.environ.get("CERTKEEPER_TOPIC")
+        notices = wiring.notices(topic) if topic else None
+        watched = watch(records, report.index, settings.specs, now, settings.store, notices)
+        if watched.trouble is not None:
+            log({"error": watched.trouble.message, "hint": watched.trouble.hint})
+        counted = watched.gauges
+    else:
+        # Nobody could say that all is well.
+        failed = sum(one.outcome == "failed" for one in report.outcomes)
+        counted = gauges.Gauges(failing=max(failed, 1), urgent=0)
+    log(gauges.metrics_line(counted, os.environ.get("CERTKEEPER_DEPLOYMENT", "certkeeper"), now))
+
+
+def _goes_on(report: Report, event: dict[str, Any], ask: Ask) -> None:
+    """Start the next run at once if this one has run out of time, as long as each gets something done."""
+    unfinished = [one.name for one in report.outcomes if one.unfinished]
+    if not unfinished:
+        return
+    restarts = event.get("restarts", 0)
+    restarts = restarts if isinstance(restarts, int) else MOST_RESTARTS
+    progress = any(one.outcome == "renewed" for one in report.outcomes)
+    if not progress or restarts >= MOST_RESTARTS:
+        why = "nothing was renewed" if not progress else f"it has started itself {restarts} times already"
+        log({"unfinished": len(unfinished), "restarted": False, "reason": f"{why}; the schedule goes on"})
+        return
+    again: dict[str, object] = {"restarts": restarts + 1}
+    if ask.by_name:
+        again |= {"names": unfinished, "force": ask.force, "spend_reserve": ask.spend_reserve}
+    try:
+        wiring.function(os.environ["AWS_LAMBDA_FUNCTION_NAME"]).start(again)
+    except FunctionError as error:
+        log({"unfinished": len(unfinished), "restarted": False, "reason": error.message, "hint": error.hint})
+        return
+    log({"unfinished": len(unfinished), "restarted": True, "restarts": restarts + 1})
+
+
+def _alerted() -> dict[str, Any]:
+    topic = os.environ.get("CERTKEEPER_TOPIC")
+    if not topic:
+        raise SettingsError("this deployment has no topic for notices", "certkeeper deploy makes one")
+    sent = tried(wiring.notices(topic), _store(), datetime.now(UTC))
+    log({"alert": sent.subject})
+    return {"alert": sent.subject, "version": __version__}
+
+
+def _store() -> str:
+    store = os.environ.get("CERTKEEPER_STORE")
+    if not store:
+        raise SettingsError("the function does not know its store", "set CERTKEEPER_STORE to s3://bucket/prefix")
+    return store
 
 
 def log(fields: dict[str, Any]) -> None:
-    """One JSON object a line; print, since Lambda's logging would wrap it."""
+    """One JSON object a line; print, since Lambda's logging would wrap it, and CloudWatch not see the gauges."""
     print(json.dumps(fields), flush=True)  # noqa: T201 - the function's log

@@ -24,16 +24,18 @@ class Aws:
         self._clients: dict[tuple[str, str | None], Any] = {}
         self._lock = Lock()
 
-    def client(self, service: str, region: str | None = None) -> Any:
-        """Raises SettingsError if AWS is not configured."""
+    def client(
+        self, service: str, region: str | None = None, *, patience: int = READ_SECONDS, tries: int | None = None
+    ) -> Any:
+        """A client that waits `patience` seconds for an answer. Raises SettingsError if AWS is not configured."""
         with self._lock:
             if (service, region) not in self._clients:
                 # Route 53 throttles at five requests a second for the whole account, so patience matters there.
-                tries = 10 if service == "route53" else 3
+                tries = tries or (10 if service == "route53" else 3)
                 how = Config(
                     retries={"mode": "standard", "total_max_attempts": tries},
                     connect_timeout=CONNECT_SECONDS,
-                    read_timeout=READ_SECONDS,
+                    read_timeout=patience,
                     user_agent_extra=f"certkeeper/{__version__}",
                     max_pool_connections=CONNECTIONS,
                 )

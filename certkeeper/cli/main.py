@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certkeeper import config, wiring
-from certkeeper.cli import arguments, render, settings_file
+from certkeeper.cli import arguments, remotely, render, settings_file
 from certkeeper.cli.loading import chosen, known_names, read_settings
 from certkeeper.cli.terminal import (
     BAD_NEWS,
@@ -103,12 +103,22 @@ def _renew(said: Namespace) -> int:
     settings = read_settings(said)
     specs = chosen(settings, said.names)
     ask = Ask(by_name=bool(said.names), force=said.force, spend_reserve=said.spend_reserve)
+    if settings.deployment is not None and not said.here:
+        return _renewed(said, remotely.renewed(settings, said.names, ask, progress(said.verbose)))
     deadline = timedelta(seconds=said.deadline)
     with (
         wiring.wired(settings, deadline, progress(said.verbose)) as wired,
         interruptible(wired.stop) as interrupted,
     ):
         report = tick(wired.keeper, specs, ask)
+    status = _renewed(said, report)
+    if interrupted:
+        talk("interrupted; what was begun is finished by the next run")
+        return INTERRUPTED
+    return status
+
+
+def _renewed(said: Namespace, report: Report) -> int:
     print_data(
         said, lambda: outcomes_json(report.outcomes), lambda colour: render.outcomes_text(report.outcomes, colour)
     )
@@ -119,9 +129,6 @@ def _renew(said: Namespace) -> int:
             complain(f"{one.name}: {one.error}", one.hint)
     if report.trouble is not None:
         complain(report.trouble.message, report.trouble.hint)
-    if interrupted:
-        talk("interrupted; what was begun is finished by the next run")
-        return INTERRUPTED
     return status
 
 

@@ -9,6 +9,8 @@ CertkeeperError
 ├── AuthorityError      the CA refused or could not be reached
 ├── DnsError            no zone, a refused record, a look-up that failed
 ├── ChainError          a chain that must not be kept
+├── NoticeError         people could not be told
+├── FunctionError       the deployed function could not be asked, or could not run
 └── OutOfTime           the deadline has come; what is journaled is finished by the next run
 
 Runs on Python 3.9 and imports nothing: the boot client carries this file.
@@ -78,6 +80,14 @@ class DnsError(CertkeeperError):
 
 class ChainError(CertkeeperError):
     """The CA handed out a chain that must not be kept (RFC 8555 section 11.4 and our own proof)."""
+
+
+class NoticeError(CertkeeperError):
+    """A notice could not be sent. It stops nothing."""
+
+
+class FunctionError(CertkeeperError):
+    """The deployed function could not be asked, or what it was asked for could not run."""
 
 
 class OutOfTime(CertkeeperError):  # noqa: N818 - not a failure: the next run goes on

@@ -87,6 +87,12 @@ def classify(error: CertkeeperError) -> str:
     return FATAL if isinstance(error, ChainError) else RETRY
 
 
+def needs_a_person(failure: Failure) -> bool:
+    """Whether no later attempt will mend it by itself."""
+    paused = failure.kind == "rateLimited" and failure.not_before is None and _UNPAUSE.search(failure.error) is not None
+    return paused or (failure.kind in TABLE and TABLE[failure.kind][0] == OPERATOR)
+
+
 def hint_of(error: CertkeeperError) -> str | None:
     """What to do: the error's own hint, else the table's."""
     if error.hint:

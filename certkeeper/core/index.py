@@ -51,6 +51,10 @@ class Index:
     """What it was read at; not kept in it."""
     vanished: frozenset[str] = frozenset()
     """Names that it knew and the store does not hold any more; not kept in it."""
+    noticed: frozenset[str] = frozenset()
+    """The troubles that people have been told of."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the certkeepers that noted it last, by door: "function" and "cli"."""
 
 
 Issued = Mapping[frozenset[str], tuple[datetime, ...]]
@@ -98,6 +102,8 @@ def encode(index: Index) -> bytes:
         "format": FORMAT,
         "write_id": secrets.token_hex(16),
         "as_of": index.as_of and written(index.as_of),
+        "noticed": sorted(index.noticed),
+        "versions": dict(index.versions),
         "names": {name: _facts_fields(facts) for name, facts in sorted(index.facts.items())},
     }
     return json.dumps(fields).encode() + b"\n"
@@ -111,7 +117,12 @@ def decode(data: bytes) -> Index:
         if fields["format"] != FORMAT:
             raise DocumentError("the index is of an unknown format")
         facts = {str(name): _facts(one) for name, one in fields["names"].items()}
-        return Index(instant(fields["as_of"]) if fields["as_of"] else None, facts)
+        return Index(
+            instant(fields["as_of"]) if fields["as_of"] else None,
+            facts,
+            noticed=frozenset(str(one) for one in fields.get("noticed", ())),
+            versions={str(door): str(version) for door, version in fields.get("versions", {}).items()},
+        )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         raise DocumentError("the index cannot be read") from None
 

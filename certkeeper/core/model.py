@@ -121,7 +121,10 @@ class HostedZone:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a tick did for one name; `outcome` is renewed, kept, waiting or failed."""
+    """What a tick did for one name; `outcome` is renewed, kept, waiting or failed.
+
+    `unfinished`: it was waiting for its turn or half done when the time ran out, and the next run goes on with it.
+    """
 
     name: str
     outcome: str
@@ -131,3 +134,4 @@ class Outcome:
     error: str | None = None
     hint: str | None = None
     next_attempt: datetime | None = None
+    unfinished: bool = False

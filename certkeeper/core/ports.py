@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from certkeeper.core.ari import Information
 from certkeeper.core.errors import CertkeeperError
+from certkeeper.core.gauges import Notice
 from certkeeper.core.model import (
     Account,
     CertificateRequest,
@@ -159,6 +160,13 @@ class DnsLookup(Protocol):
     def txt(self, name: str) -> Mapping[str, frozenset[str]]:
         """The TXT values at `name` as each name server of its zone tells them, by server; a server that does not
         answer is left out. Raises DnsError if the name servers cannot be found."""
+
+
+class Notices(Protocol):
+    """How people are told."""
+
+    def send(self, notice: Notice) -> None:
+        """Hand the notice over. Raises NoticeError."""
 
 
 class Clock(Protocol):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from certkeeper.core.document import written
+from certkeeper.core.document import instant, written
+from certkeeper.core.errors import DocumentError
 from certkeeper.core.model import Outcome
 
 
@@ -27,6 +28,26 @@ def outcomes_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             for one in outcomes
         ]
     }
+
+
+def outcomes_from_json(said: dict[str, Any]) -> tuple[Outcome, ...]:
+    """What the function answered. Raises DocumentError if that is something else."""
+    try:
+        return tuple(
+            Outcome(
+                name=str(one["name"]),
+                outcome=str(one["outcome"]),
+                reason=str(one["reason"]),
+                serial_number=one["serial_number"],
+                not_after=instant(one["not_after"]) if one["not_after"] else None,
+                error=one["error"],
+                hint=one["hint"],
+                next_attempt=instant(one["next_attempt"]) if one["next_attempt"] else None,
+            )
+            for one in said["outcomes"]
+        )
+    except (KeyError, TypeError, ValueError):
+        raise DocumentError("the answer is not that of a tick", "is the function's version the same?") from None
 
 
 def _instant(moment: datetime | None) -> str | None:

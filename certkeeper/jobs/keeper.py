@@ -33,7 +33,7 @@ class Keeper:
     """The ports. `records` keeps journal, accounts and index; `certificate_records` may be another store.
 
     `holder` names this run in its claims, `term` is how long a claim outlives its last write, `period` the time
-    between two ticks. `tell` is told what is being done for which name.
+    between two ticks, `door` is "cli" or "function". `tell` is told what is being done for which name.
     """
 
     records: Records
@@ -50,6 +50,7 @@ class Keeper:
     holder: str
     term: timedelta
     period: timedelta = PERIOD
+    door: str = "cli"
     tell: Callable[[str, str], None] = _silent
 
     @property

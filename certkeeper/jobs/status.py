@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from certkeeper.core import index as indexes
 from certkeeper.core.budget import Budget, exact_set, limits_of
 from certkeeper.core.decision import Keep, Pause, decide, due_time, state
 from certkeeper.core.errors import DocumentError
-from certkeeper.core.index import Facts, Issued, issued_by_set
+from certkeeper.core.index import Facts, Index, Issued, issued_by_set
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.ports import Records
 from certkeeper.jobs import survey
@@ -56,10 +56,11 @@ class Status:
 
 @dataclass(frozen=True)
 class Survey:
-    """All names, as of the last run that noted the index; None if none did."""
+    """All names, as of the last run that noted the index; None if none did. `versions` as in the index."""
 
     statuses: tuple[Status, ...]
     as_of: datetime | None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, names: Sequence[str]) -> Survey:
         """Of these names only; of all if there are none."""
@@ -85,11 +86,16 @@ def status(records: Records, specs: Sequence[CertificateSpec], now: datetime, na
         raise DocumentError(
             "the index cannot be read, so nothing is known", "the next run makes it anew: certkeeper renew"
         )
+    return overview(index, specs, now).of(names)
+
+
+def overview(index: Index, specs: Sequence[CertificateSpec], now: datetime) -> Survey:
+    """What an index says of every name that is wanted or held."""
     wanted = {spec.name: spec for spec in specs}
     chosen = [*wanted, *sorted(set(index.facts) - set(wanted))]
     spent = issued_by_set(index)
     statuses = (_status(name, wanted.get(name), index.facts.get(name, Facts()), spent, now) for name in chosen)
-    return Survey(tuple(one for one in statuses if one is not None), index.as_of).of(names)
+    return Survey(tuple(one for one in statuses if one is not None), index.as_of, index.versions)
 
 
 def _status(name: str, spec: CertificateSpec | None, facts: Facts, spent: Issued, now: datetime) -> Status | None:

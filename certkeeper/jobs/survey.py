@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
+from certkeeper import __version__
 from certkeeper.core import index as indexes
 from certkeeper.core.ari import Information, Silence, Window
 from certkeeper.core.certificates import held
@@ -98,24 +99,28 @@ def _latest(before: Information | None, answer: Information) -> Information:
     return answer
 
 
-def note(keeper: Keeper, index: Index, touched: Iterable[str]) -> StoreError | None:
-    """Write the index down, with the touched names read again. Not to be able to costs nothing but what `status` shows,
-    so the error is returned.
+def note(keeper: Keeper, index: Index, touched: Iterable[str]) -> tuple[Index, StoreError | None]:
+    """Write the index down, with the touched names read again; what was written. Not to be able to costs nothing but
+    what `status` shows, so the error is returned.
     """
     fresh = _still_informed(index.facts, read_facts(keeper, touched))
-    stored, version = Index(), index.version
+    stored, version = Index(noticed=index.noticed, versions=index.versions), index.version
     for _ in range(TRIES):
         others = {name: facts for name, facts in stored.facts.items() if name not in index.vanished}
+        noted = replace(
+            stored,
+            as_of=keeper.clock.now(),
+            facts={**others, **index.facts, **fresh},
+            versions={**stored.versions, keeper.door: __version__},
+        )
         try:
-            noted = Index(keeper.clock.now(), {**others, **index.facts, **fresh})
-            indexes.write(keeper.records, noted, version)
-            return None
+            return replace(noted, version=indexes.write(keeper.records, noted, version)), None
         except Conflict:
             # Somebody else has noted other names meanwhile; versions tell what is stale, so a union is safe.
             try:
                 stored, version = indexes.read(keeper.records)
             except StoreError as error:
-                return error
+                return noted, error
         except StoreError as error:
-            return error
-    return None
+            return noted, error
+    return noted, None

@@ -12,7 +12,7 @@ of due names share one DNS wait. The laws it keeps:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
@@ -55,6 +55,7 @@ class Report:
     outcomes: tuple[Outcome, ...]
     as_of: datetime
     trouble: StoreError | None = None
+    index: Index = field(default_factory=Index)
 
 
 def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = None) -> Report:
@@ -78,8 +79,8 @@ def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = Non
     outcomes |= _worked(keeper, todo)
 
     if trouble is None:
-        trouble = survey.note(keeper, index, [case.spec.name for case in todo])
-    return Report(tuple(outcomes[spec.name] for spec in specs), keeper.clock.now(), trouble)
+        index, trouble = survey.note(keeper, index, [case.spec.name for case in todo])
+    return Report(tuple(outcomes[spec.name] for spec in specs), keeper.clock.now(), trouble, index)
 
 
 def _refreshed(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Index, StoreError | None]:
@@ -502,7 +503,8 @@ def _conclude(run: Run, case: Case) -> None:
 def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
     keeper, now_held = run.keeper, case.public
     if isinstance(error, OutOfTime):
-        return told(case.spec, now_held, "waiting", f"{error.message}; the next run goes on")
+        waiting = told(case.spec, now_held, "waiting", f"{error.message}; the next run goes on")
+        return replace(waiting, unfinished=True)
     if isinstance(error, AuthorityError) and error.kind == "accountDoesNotExist":
         _forget_account(run, case)
     now = keeper.clock.now()

@@ -401,5 +401,5 @@ def test_the_index_keeps_everything_that_decides() -> None:
     noted, _ = indexes.read(world.records)
     fresh = refreshed(replace(world.keeper(), records=world.records))
 
-    again = indexes.decode(indexes.encode(Index(noted.as_of, fresh.facts)))
+    again = indexes.decode(indexes.encode(replace(noted, facts=fresh.facts)))
     assert again == noted

@@ -1,0 +1,37 @@
+"""What the function says while it works: its log in CloudWatch (FilterLogEvents), for a person who waits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+
+class FunctionLog:
+    """The lines that were logged from an instant on, each told once. Not being allowed to look is an empty log."""
+
+    def __init__(self, logs: Any, group: str, since: int) -> None:
+        """`since` is in milliseconds since 1970."""
+        self._logs = logs
+        self._group = group
+        self._since = since
+        self._seen: set[str] = set()
+
+    def new_lines(self) -> list[dict[str, Any]]:
+        """The JSON objects that were logged since the last call."""
+        try:
+            events = self._logs.filter_log_events(logGroupName=self._group, startTime=self._since)["events"]
+        except (ClientError, BotoCoreError):
+            return []
+        new = [one for one in events if one["eventId"] not in self._seen]
+        self._seen.update(one["eventId"] for one in new)
+        return [line for one in new if (line := _object(one["message"])) is not None]
+
+
+def _object(message: str) -> dict[str, Any] | None:
+    try:
+        said = json.loads(message)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None

@@ -1,0 +1,61 @@
+"""The deployed function: asked and waited for, or started and left alone (Lambda, Invoke)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from certkeeper.core.errors import FunctionError
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+HINTS = {
+    "ResourceNotFoundException": "deploy it with: certkeeper deploy; or run here with --here",
+    "AccessDeniedException": "this role lacks lambda:InvokeFunction on it",
+    "TooManyRequestsException": "it is at work for somebody else; try again in a minute",
+    "ReadTimeoutError": "it may still be at work: certkeeper status",
+}
+
+
+class LambdaFunction:
+    """One function by its name."""
+
+    def __init__(self, client: LambdaClient, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def ask(self, event: Mapping[str, object]) -> dict[str, Any]:
+        """Call it and wait; its answer. Raises FunctionError, with the function's own words if it could not run."""
+        answer = self._invoked("RequestResponse", event)
+        try:
+            said = json.loads(answer["Payload"].read())
+        except (ValueError, BotoCoreError):
+            raise FunctionError(f"the function {self._name} gave an answer that is none") from None
+        if answer.get("FunctionError"):
+            told = said.get("errorMessage") if isinstance(said, dict) else None
+            raise FunctionError(
+                f"the function {self._name} could not run: {told or 'it does not say why'}",
+                "its log says more: aws logs tail /aws/lambda/" + self._name,
+            )
+        if not isinstance(said, dict):
+            raise FunctionError(f"the function {self._name} gave an answer that is none")
+        return said
+
+    def start(self, event: Mapping[str, object]) -> None:
+        """Have it run, without waiting. Raises FunctionError."""
+        self._invoked("Event", event)
+
+    def _invoked(self, kind: Any, event: Mapping[str, object]) -> Any:
+        try:
+            return self._client.invoke(
+                FunctionName=self._name, InvocationType=kind, Payload=json.dumps(dict(event)).encode()
+            )
+        except (ClientError, BotoCoreError) as error:
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            raise FunctionError(
+                f"the function {self._name} cannot be asked: {code}", HINTS.get(code, "check its name and the region")
+            ) from None

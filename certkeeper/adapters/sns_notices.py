@@ -1,0 +1,34 @@
+"""Notices by Amazon SNS: one Publish to a topic that people have subscribed to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from certkeeper.core.errors import NoticeError
+from certkeeper.core.gauges import Notice
+
+HINTS = {
+    "NotFound": "the topic is gone: certkeeper deploy makes it anew",
+    "AuthorizationError": "the role lacks sns:Publish on the topic",
+    "KMSAccessDenied": "the role may not use the KMS key of the topic",
+}
+
+
+class SnsNotices:
+    """Messages to one topic."""
+
+    def __init__(self, sns: Any, topic_arn: str) -> None:
+        self._sns = sns
+        self._topic_arn = topic_arn
+
+    def send(self, notice: Notice) -> None:
+        try:
+            self._sns.publish(TopicArn=self._topic_arn, Subject=notice.subject, Message=notice.text)
+        except (ClientError, BotoCoreError) as error:
+            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            raise NoticeError(
+                f"the notice {notice.subject!r} could not be sent to {self._topic_arn}: {code}",
+                HINTS.get(code, "check the topic and the role's right to publish there"),
+            ) from None

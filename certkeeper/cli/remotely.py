@@ -1,0 +1,48 @@
+"""`renew` by the deployed function: it is asked, followed while it works, and its answer read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from threading import Event, Thread
+
+from certkeeper import config, wiring
+from certkeeper.core.decision import Ask
+from certkeeper.core.report import outcomes_from_json
+from certkeeper.jobs.tick import Report
+
+LOOK_EVERY = 2.0
+Tell = Callable[[str, str], None]
+
+
+def renewed(settings: config.Settings, names: Sequence[str], ask: Ask, tell: Tell) -> Report:
+    """What the function's tick did. Raises FunctionError, DocumentError, SettingsError, StoreError."""
+    event = {"names": list(names), "force": ask.force, "spend_reserve": ask.spend_reserve}
+    deployed = wiring.deployed(settings)
+    tell("", f"asking the function {settings.deployment} in {deployed.region}")
+    with followed(deployed, tell):
+        answer = deployed.function.ask(event)
+    return Report(outcomes_from_json(answer), datetime.now(UTC))
+
+
+@contextmanager
+def followed(deployed: wiring.Deployed, tell: Tell) -> Iterator[None]:
+    """Tell what the function logs while the block runs, as far as this role may read its log."""
+    ended = Event()
+    log = deployed.log_since(int(time.time() * 1000))
+
+    def look() -> None:
+        while not ended.wait(LOOK_EVERY):
+            for line in log.new_lines():
+                if "doing" in line:
+                    tell(str(line.get("name", "")), str(line["doing"]))
+
+    thread = Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=LOOK_EVERY)
