@@ -17,7 +17,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from certkeeper.core.ari import Information
-from certkeeper.core.errors import AuthorityError, ChainError, Conflict, DnsError, OutOfTime, SealingError, StoreError
+from certkeeper.core.errors import (
+    AuthorityError,
+    ChainError,
+    Conflict,
+    DnsError,
+    NoticeError,
+    OutOfTime,
+    SealingError,
+    StoreError,
+)
+from certkeeper.core.gauges import Notice
 from certkeeper.core.model import (
     Account,
     CertificateRequest,
@@ -242,6 +252,19 @@ class FakeChallengeRecords:
             yield presented
         finally:
             presented.left = self.dns.take_away([*records, *leftovers])
+
+
+@dataclass
+class FakeNotices:
+    """People who read everything; `refuse` is what happens instead."""
+
+    sent: list[Notice] = field(default_factory=list)
+    refuse: NoticeError | None = None
+
+    def send(self, notice: Notice) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        self.sent.append(notice)
 
 
 @dataclass

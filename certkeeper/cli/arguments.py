@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     _status(commands)
     _user_data(commands)
     _package(commands)
+    _alert(commands)
     _demo(commands)
     _completion(commands)
     return top
@@ -169,6 +170,14 @@ def _package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64", help="(arm64)")
     command.add_argument("--bundle-boto3", action="store_true", help="do not rely on the runtime's boto3")
     _json(command)
+
+
+def _alert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "alert", "send a trial notice the way a real one goes: from the function, through its topic",
+        "certkeeper --from s3://certkeeper-123456789012-eu-west-1/prod alert --test",
+    )  # fmt: skip
+    command.add_argument("--test", action="store_true", required=True, help="say that it is a trial")
 
 
 def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -222,6 +222,13 @@ def _package(said: Namespace) -> int:
     return GOOD
 
 
+def _alert(said: Namespace) -> int:
+    settings = read_settings(said)
+    answer = wiring.deployed(settings).function.ask({"alert": "test"})
+    talk(f"sent: {answer.get('alert')}; whoever has confirmed a subscription gets it within a minute")
+    return GOOD
+
+
 def _demo(said: Namespace) -> int:
     try:
         from certkeeper.sandbox import story
@@ -246,6 +253,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "status": _status,
     "user-data": _user_data,
     "package": _package,
+    "alert": _alert,
     "demo": _demo,
     "completion": _completion,
 }

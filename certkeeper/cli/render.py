@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from certkeeper import __version__
 from certkeeper.core.budget import Budget
 from certkeeper.core.document import written
 from certkeeper.core.model import Outcome
@@ -93,7 +94,11 @@ def budget_fields(budget: Budget | None) -> dict[str, Any] | None:
 
 
 def status_json(survey: Survey) -> dict[str, Any]:
-    return {"as_of": instant(survey.as_of), "certificates": [_status_fields(one) for one in survey.statuses]}
+    return {
+        "as_of": instant(survey.as_of),
+        "versions": {"cli": __version__, "function": survey.versions.get("function")},
+        "certificates": [_status_fields(one) for one in survey.statuses],
+    }
 
 
 def _status_fields(one: Status) -> dict[str, Any]:
@@ -146,6 +151,9 @@ def status_text(survey: Survey, now: datetime, colour: bool) -> str:
             )
             lines.append(f"{one.name}: {each.identifier} {what}")
     lines.append(f"as of {minute(survey.as_of)}" if survey.as_of else "as of never: no run has noted anything yet")
+    deployed = survey.versions.get("function")
+    if deployed is not None and deployed != __version__:
+        lines.append(f"this is certkeeper {__version__}, and the function runs {deployed}: certkeeper deploy")
     return "\n".join(lines) + "\n"
 
 

@@ -11,7 +11,6 @@ import pytest
 from certkeeper.core import index as indexes
 from certkeeper.core.ari import Window
 from certkeeper.core.errors import AuthorityError, DocumentError, StoreError
-from certkeeper.core.index import Index
 from certkeeper.core.journal import Claim, Entry
 from certkeeper.core.model import Account, CertificateSpec, TxtRecord
 from certkeeper.core.order import Challenge
