@@ -132,7 +132,7 @@ def test_what_could_not_be_remembered_is_rather_told_twice_than_never() -> None:
     def refuse(path: str, data: bytes, version: str | None) -> str:
         raise Conflict("index has changed")
 
-    forgetful: Records = Altered(world.records, write=refuse)  # type: ignore[assignment] # a stand-in of any port
+    forgetful: Records = Altered(world.records, write=refuse)
     watched = ticked(world, notices, WWW, records=forgetful)
     world.clock.later(HOUR)
     ticked(world, notices, WWW)

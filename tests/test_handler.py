@@ -1,0 +1,278 @@
+"""The schedule's door, on a real store: what it says, what it starts, and when it raises."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import boto3
+import handler as door
+import pytest
+
+from certkeeper import __version__, wiring
+from certkeeper.core.errors import FunctionError, NoticeError, StoreError
+from certkeeper.core.model import Outcome
+from certkeeper.core.ports import Notices
+from certkeeper.jobs.tick import Report
+from certkeeper.sandbox.aws import ACCOUNT, AwsServer
+from certkeeper.sandbox.calls import Desk
+from certkeeper.sandbox.route53 import HostedZones
+from tests.fakes import START, FakeNotices
+
+STORE = "s3://bucket/prod"
+SETTINGS = f"""
+store = "{STORE}"
+bucket_owner = "{ACCOUNT}"
+sealing = "store"
+[certificates."www"]
+identifiers = ["example.com"]
+[certificates."api"]
+identifiers = ["api.example.com"]
+"""
+RENEWED, KEPT = Outcome("www", "renewed", "due", "01", START), Outcome("www", "kept", "not due yet", "01", START)
+OUT_OF_TIME = Outcome("api", "waiting", "out of time; the next run goes on", unfinished=True)
+FAILED = Outcome("api", "failed", "due", error="no zone", hint="make one")
+
+
+class Context:
+    """Lambda's, as far as it is used."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 900_000
+
+
+@dataclass
+class FakeFunction:
+    """A function that notes how it was started."""
+
+    started: list[dict[str, Any]] = field(default_factory=list)
+    refuse: FunctionError | None = None
+
+    def start(self, event: dict[str, Any]) -> None:
+        if self.refuse:
+            raise self.refuse
+        self.started.append(event)
+
+
+@dataclass
+class Deployment:
+    """One call of the handler at a time, in a world where the tick did as `report` says."""
+
+    notices: FakeNotices
+    function: FakeFunction
+    report: Report
+    capsys: pytest.CaptureFixture[str]
+    asked: list[Any] = field(default_factory=list)
+
+    def call(self, event: object = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        answer = door.handler(event, Context())
+        return answer, self.log()
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.capsys.readouterr().out.splitlines()]
+
+
+@pytest.fixture(scope="module", name="aws")
+def _aws() -> Iterator[AwsServer]:
+    desk = Desk()
+    with AwsServer(desk, HostedZones()) as server:
+        server.create_bucket("bucket")
+        server.put_object("bucket", "prod/settings.toml", SETTINGS.encode())
+        yield server
+    desk.stop()
+
+
+@pytest.fixture(name="deployment")
+def _deployment(
+    aws: AwsServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Deployment]:
+    for name, value in aws.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CERTKEEPER_STORE", STORE)
+    monkeypatch.setenv("CERTKEEPER_DEPLOYMENT", "prod")
+    monkeypatch.setenv("CERTKEEPER_TOPIC", f"arn:aws:sns:eu-west-1:{ACCOUNT}:certkeeper-notices")
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "certkeeper")
+    deployment = Deployment(FakeNotices(), FakeFunction(), Report((KEPT,), START), capsys)
+
+    def ticked(keeper: object, specs: object, ask: object) -> Report:
+        deployment.asked.append((specs, ask))
+        return deployment.report
+
+    def notices(topic: str) -> Notices:
+        return deployment.notices
+
+    monkeypatch.setattr(door, "tick", ticked)
+    monkeypatch.setattr(wiring, "notices", notices)
+    monkeypatch.setattr(wiring, "function", lambda name: deployment.function)
+    yield deployment
+    boto3.DEFAULT_SESSION = None
+
+
+def gauges(log: list[dict[str, Any]]) -> dict[str, Any]:
+    (line,) = (one for one in log if "_aws" in one)
+    return {key: value for key, value in line.items() if key != "_aws"}
+
+
+def test_the_schedule_asks_for_all_names_and_the_gauges_are_logged(deployment: Deployment) -> None:
+    answer, log = deployment.call({"source": "aws.scheduler"})
+
+    ((specs, ask),) = deployment.asked
+    assert [spec.name for spec in specs] == ["www", "api"]
+    assert (ask.by_name, ask.force, ask.spend_reserve) == (False, False, False)
+    assert (answer["version"], answer["outcomes"][0]["outcome"]) == (__version__, "kept")
+    assert gauges(log) == {
+        "Deployment": "prod", "TickCompleted": 1, "CertificatesFailing": 0, "CertificatesUrgent": 0, "BudgetLeft": 5,
+    }  # fmt: skip
+    assert deployment.function.started == []
+
+
+def test_a_person_may_ask_for_names(deployment: Deployment) -> None:
+    deployment.call({"names": ["api"], "force": True, "spend_reserve": True})
+
+    ((specs, ask),) = deployment.asked
+    assert [spec.name for spec in specs] == ["api"]
+    assert (ask.by_name, ask.force, ask.spend_reserve) == (True, True, True)
+
+
+def test_a_name_that_fails_is_logged_and_the_run_is_green(deployment: Deployment) -> None:
+    deployment.report = Report((KEPT, FAILED), START)
+
+    answer, log = deployment.call()
+
+    assert [one["outcome"] for one in answer["outcomes"]] == ["kept", "failed"]
+    assert {"name": "api", "outcome": "failed", "error": "no zone"}.items() <= log[0].items()
+    assert gauges(log)["TickCompleted"] == 1
+
+
+def test_an_index_that_cannot_be_noted_counts_as_failing(deployment: Deployment) -> None:
+    deployment.report = Report((KEPT,), START, StoreError("the index cannot be noted", "look"))
+
+    _, log = deployment.call()
+
+    assert log[0] == {"error": "the index cannot be noted", "hint": "look"}
+    assert gauges(log)["CertificatesFailing"] == 1
+
+
+def test_a_store_out_of_reach_is_a_run_that_could_not_run(deployment: Deployment) -> None:
+    deployment.report = Report((FAILED,), START, StoreError("the store is out of reach", "look"))
+
+    with pytest.raises(door.TickError, match="the store is out of reach; look"):
+        deployment.call()
+
+
+def test_a_run_that_got_something_done_and_ran_out_of_time_starts_itself_once_more(deployment: Deployment) -> None:
+    deployment.report = Report((RENEWED, OUT_OF_TIME), START)
+
+    _, log = deployment.call({"restarts": 2})
+
+    assert deployment.function.started == [{"restarts": 3}]
+    assert {"unfinished": 1, "restarted": True, "restarts": 3} in log
+
+
+def test_what_a_person_asked_for_goes_on_with_what_is_left(deployment: Deployment) -> None:
+    deployment.report = Report((RENEWED, OUT_OF_TIME), START)
+
+    deployment.call({"names": ["www", "api"], "force": True})
+
+    assert deployment.function.started == [
+        {"restarts": 1, "names": ["api"], "force": True, "spend_reserve": False},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "restarts"),
+    [
+        pytest.param((KEPT, OUT_OF_TIME), 0, id="nothing was renewed"),
+        pytest.param((RENEWED, OUT_OF_TIME), door.MOST_RESTARTS, id="often enough"),
+        pytest.param((RENEWED, OUT_OF_TIME), "many", id="not a number"),
+    ],
+)
+def test_a_run_does_not_start_itself_for_ever(
+    deployment: Deployment, outcomes: tuple[Outcome, ...], restarts: object
+) -> None:
+    deployment.report = Report(outcomes, START)
+
+    _, log = deployment.call({"restarts": restarts})
+
+    assert deployment.function.started == []
+    assert log[-1]["restarted"] is False
+
+
+def test_what_is_done_starts_nothing(deployment: Deployment) -> None:
+    deployment.report = Report((RENEWED, FAILED), START)
+
+    deployment.call()
+
+    assert deployment.function.started == []
+
+
+def test_a_restart_that_is_refused_is_said_and_the_run_is_green(deployment: Deployment) -> None:
+    deployment.report = Report((RENEWED, OUT_OF_TIME), START)
+    deployment.function.refuse = FunctionError("it cannot be asked", "check it")
+
+    _, log = deployment.call()
+
+    assert log[-1] == {"unfinished": 1, "restarted": False, "reason": "it cannot be asked", "hint": "check it"}
+
+
+def test_a_trial_notice_is_sent_and_no_tick_runs(deployment: Deployment) -> None:
+    answer, _ = deployment.call({"alert": "test"})
+
+    (sent,) = deployment.notices.sent
+    assert answer["alert"] == sent.subject
+    assert deployment.asked == []
+
+
+@pytest.mark.parametrize("gone", ["CERTKEEPER_TOPIC", "CERTKEEPER_STORE"])
+def test_a_trial_without_a_topic_or_a_store_says_so(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    monkeypatch.delenv(gone)
+
+    with pytest.raises(door.TickError, match=r"no topic|its store"):
+        deployment.call({"alert": "test"})
+
+
+def test_a_trial_that_cannot_be_sent_fails(deployment: Deployment) -> None:
+    deployment.notices.refuse = NoticeError("no way", "make one")
+
+    with pytest.raises(door.TickError, match="no way; make one"):
+        deployment.call({"alert": "test"})
+
+
+@pytest.mark.parametrize("names", ["www", [1], {"www": 1}])
+def test_names_that_are_no_list_are_refused(deployment: Deployment, names: object) -> None:
+    with pytest.raises(door.TickError, match="not a list of names"):
+        deployment.call({"names": names})
+
+
+def test_an_unknown_name_is_refused_before_anything_runs(deployment: Deployment) -> None:
+    with pytest.raises(door.TickError, match=r"no certificate called nobody; .*certkeeper deploy"):
+        deployment.call({"names": ["www", "nobody"]})
+    assert deployment.asked == []
+
+
+def test_time_is_left_for_what_comes_after_the_tick(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[timedelta] = []
+    real = wiring.wired
+
+    def wired(settings: Any, deadline: timedelta, *rest: Any, **named: Any) -> Any:
+        given.append(deadline)
+        return real(settings, deadline, *rest, **named)
+
+    monkeypatch.setattr(wiring, "wired", wired)
+    deployment.call()
+
+    assert given == [timedelta(seconds=900) - door.SPARE]
+
+
+def test_the_log_is_one_json_object_a_line_with_the_time_in_milliseconds(deployment: Deployment) -> None:
+    _, log = deployment.call()
+
+    (line,) = (one for one in log if "_aws" in one)
+    stamp = line["_aws"]["Timestamp"]
+    assert abs(stamp / 1000 - time.time()) < 60
