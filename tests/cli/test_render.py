@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from certkeeper import __version__
 from certkeeper.cli import render
 from certkeeper.core.budget import Budget
 from certkeeper.core.model import Outcome
@@ -122,6 +123,7 @@ def test_how_long_is_left(span: timedelta, told: str) -> None:
 def test_a_status_as_json_has_exactly_the_fields_that_were_promised() -> None:
     assert render.status_json(SURVEY) == {
         "as_of": "2026-12-03T02:20:00Z",
+        "versions": {"cli": __version__, "function": None},
         "certificates": [
             {
                 "name": "example.com",
@@ -165,7 +167,15 @@ def test_what_servers_serve_is_in_the_json_only_if_they_were_asked() -> None:
     (fields,) = render.status_json(Survey((served,), None))["certificates"]
 
     assert fields["served"] == [{"identifier": "example.com", "serial_number": "0001", "same": False, "error": None}]
-    assert render.status_json(Survey((), None)) == {"as_of": None, "certificates": []}
+    assert render.status_json(Survey((), None))["certificates"] == []
+
+
+def test_a_function_of_another_version_is_told() -> None:
+    same, other = Survey((OK,), NOW, {"function": __version__}), Survey((OK,), NOW, {"function": "0.0.1"})
+
+    assert render.status_json(other)["versions"] == {"cli": __version__, "function": "0.0.1"}
+    assert f"this is certkeeper {__version__}, and the function runs 0.0.1" in render.status_text(other, NOW, False)
+    assert "the function runs" not in render.status_text(same, NOW, False)
 
 
 def test_a_plan_as_json() -> None:
