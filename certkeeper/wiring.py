@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from certkeeper import config
 from certkeeper.core.errors import SettingsError
+from certkeeper.core.permissions import Deployment
 from certkeeper.core.ports import CertificateAuthority, Notices, Records, Sealer
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.status import Served, Survey
@@ -116,6 +117,28 @@ def stored_settings(store: str, bucket_owner: str | None = None) -> config.Setti
     if "include" in tomllib.loads(text):
         raise SettingsError(f"{file} includes other files, which are not in the store", "put everything into one file")
     return settings
+
+
+def described(settings: config.Settings) -> Deployment:
+    """What the readers' policies are about; who writes is left out. Raises SettingsError, StoreError, SealingError."""
+    aws = _aws()
+    account = settings.bucket_owner or aws.account()
+    kms_key = None
+    if settings.sealing == "kms" and settings.kms_key is not None:
+        from certkeeper.adapters.kms_keys import arn_of
+
+        kms_key = arn_of(aws.client("kms", _region_of_key(settings.kms_key)), settings.kms_key)
+    return Deployment(
+        account=account,
+        region=aws.region_of(settings.bucket, account) if settings.secrets_prefix is not None else "",
+        bucket=settings.bucket,
+        prefix=settings.prefix,
+        renewer_role="",
+        specs=settings.specs,
+        partition=aws.client("s3").meta.partition,
+        kms_key=kms_key,
+        secrets_prefix=settings.secrets_prefix,
+    )
 
 
 def probed(survey: Survey, address: str) -> Survey:
@@ -270,8 +293,11 @@ def _sealer(settings: config.Settings, aws: Aws) -> Sealer:
         return StoreSealer()
     from certkeeper.adapters.kms_keys import KmsSealer
 
-    region = settings.kms_key.split(":")[3] if settings.kms_key.startswith("arn:") else None
-    return KmsSealer(aws.client("kms", region), settings.kms_key)
+    return KmsSealer(aws.client("kms", _region_of_key(settings.kms_key)), settings.kms_key)
+
+
+def _region_of_key(kms_key: str) -> str | None:
+    return kms_key.split(":")[3] if kms_key.startswith("arn:") else None
 
 
 def _keys(sealer: Sealer) -> Any:

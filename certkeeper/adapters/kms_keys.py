@@ -50,6 +50,18 @@ class KmsSealer:
         return answer["Plaintext"]
 
 
+def arn_of(kms: KMSClient, kms_key: str) -> str:
+    """The ARN of a key, given by its alias, id or ARN: what policies name it by. Raises SealingError."""
+    if ":key/" in kms_key:
+        return kms_key
+    try:
+        return kms.describe_key(KeyId=kms_key)["KeyMetadata"]["Arn"]
+    except (ClientError, BotoCoreError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        hint = f"give the key's ARN as kms_key, or see to kms:DescribeKey; {HINTS.get(code, 'check the KMS key')}"
+        raise SealingError(f"KMS does not say which key {kms_key} is: {code}", hint) from None
+
+
 def _sealing_error(verb: str, kms_key: str, error: ClientError | BotoCoreError) -> SealingError:
     # Only the code is told: a message may quote what was sent.
     code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__

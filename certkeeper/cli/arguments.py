@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     _renew(commands)
     _status(commands)
     _user_data(commands)
+    _policy(commands)
     _package(commands)
     _alert(commands)
     _demo(commands)
@@ -158,6 +159,18 @@ def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--gzip", action="store_true", help="compressed, which cloud-init reads too; with --into as FILE.gz"
     )
     form.add_argument("--nginx", action="store_true", help="print the lines that nginx needs, and nothing else")
+
+
+def _policy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "policy", "print the IAM policy that a role needs to read and open certificates",
+        "certkeeper policy example.com > reader.json",
+    )  # fmt: skip
+    command.add_argument("names", nargs="+", metavar="NAME", help="what the role may read")
+    command.add_argument(
+        "--on-secret", action="store_true",
+        help="the policy that the secret of one NAME needs, for readers of other accounts",
+    )  # fmt: skip
 
 
 def _package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

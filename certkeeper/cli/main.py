@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certkeeper import config, wiring
-from certkeeper.cli import arguments, remotely, render, settings_file
+from certkeeper.cli import arguments, policy, remotely, render, settings_file
 from certkeeper.cli.loading import chosen, known_names, read_settings
 from certkeeper.cli.terminal import (
     BAD_NEWS,
@@ -252,6 +252,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "renew": _renew,
     "status": _status,
     "user-data": _user_data,
+    "policy": policy.run,
     "package": _package,
     "alert": _alert,
     "demo": _demo,

@@ -269,17 +269,17 @@ def _function_statements(deployment: Deployment) -> list[Statement]:
     return statements
 
 
-def reader(deployment: Deployment, name: str) -> Policy:
-    """What an instance's role needs to read and open the certificate NAME, in our account or in another."""
-    statements = []
+def reader(deployment: Deployment, names: Sequence[str]) -> Policy:
+    """What an instance's role needs to read and open certificates, of our account or another. Raises SettingsError."""
     if deployment.secrets_prefix is None:
-        statements.append(_allow("ReadOwnCertificate", "s3:GetObject", deployment.object_arn(f"certificates/{name}")))
+        objects = [deployment.object_arn(f"certificates/{name}") for name in names]
+        statements = [_allow("ReadOwnCertificates", "s3:GetObject", objects)]
     else:
-        secret = _secret_of(deployment, name)
-        statements.append(_allow("ReadOwnCertificate", "secretsmanager:GetSecretValue", secret))
+        secrets = [_secret_of(deployment, name) for name in names]
+        statements = [_allow("ReadOwnCertificates", "secretsmanager:GetSecretValue", secrets)]
     if deployment.kms_key is not None:
-        statements += _opening_statements(deployment, deployment.kms_key, [name])
-    return _policy(statements)
+        statements += _opening_statements(deployment, deployment.kms_key, names)
+    return checked("the reader's policy", _policy(statements), ROLE_INLINE, "name fewer certificates at once")
 
 
 def _secret_of(deployment: Deployment, name: str) -> str:
@@ -380,13 +380,21 @@ def key_policy(deployment: Deployment) -> Policy:
 
 
 def secret_policy(deployment: Deployment, name: str) -> Policy | None:
-    """The resource policy that the secret of NAME needs for readers of other accounts; None if it has none."""
+    """The resource policy that the secret of NAME needs for readers of other accounts; None if it has none.
+
+    Raises SettingsError if such readers could not open the secret whatever its policy says.
+    """
     readers = [
         reader for spec in deployment.specs if spec.name == name for reader in spec.readers
         if account_of(reader) != deployment.account
     ]  # fmt: skip
     if deployment.secrets_prefix is None or not readers:
         return None
+    if deployment.kms_key is None:
+        raise SettingsError(
+            f"{readers[0]} cannot read secrets of account {deployment.account}: the account's own key encrypts them",
+            'set sealing = "kms", or remove certificates_in',
+        )
     statement = _granted("secretsmanager:GetSecretValue", "*", sorted(readers), sid="ReadCertificate")
     return checked("the secret's policy", _policy([statement]), SECRET_POLICY, "name fewer readers")
 

@@ -51,7 +51,7 @@ def test_a_key_that_only_cloudformation_knows_stays_as_it_is() -> None:
 def test_without_a_kms_key_nothing_speaks_of_kms() -> None:
     deployment = replace(DEPLOYMENT, kms_key=None)
 
-    assert "kms:" not in json.dumps([permissions.renewer(deployment), permissions.reader(deployment, "example.com")])
+    assert "kms:" not in json.dumps([permissions.renewer(deployment), permissions.reader(deployment, ["example.com"])])
 
 
 def test_up_to_ninety_zones_are_listed_and_more_are_any_zone_with_the_names_still_exact() -> None:
