@@ -15,7 +15,7 @@ import idna
 
 from certkeeper.core.document import is_name
 from certkeeper.core.errors import SettingsError
-from certkeeper.core.model import KEY_TYPES, CertificateSpec
+from certkeeper.core.model import KEY_TYPES, CertificateSpec, ZonePlace
 
 DIRECTORIES = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
@@ -33,13 +33,15 @@ CA = ("directory", "contact", "ca_bundle", "profile", "eab_kid", "eab_hmac_key")
 CERTIFICATE = ("identifiers", "key_type", "ca", "profile", "hosted_zone_id", "readers", "reuse_private_key")
 DEFAULTS = tuple(key for key in CERTIFICATE if key != "identifiers")
 ALERTS = ("email", "urgent")
-DNS = ("nameservers", "propagation_timeout")
+DNS = ("nameservers", "propagation_timeout", "zones")
+ZONE = ("role_arn", "hosted_zone_id")
 
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _STORE = re.compile(rf"s3://({_BUCKET})(?:/([A-Za-z0-9!_.*'()/-]*[A-Za-z0-9!_.*'()-]))?/?")
 _SECRETS = re.compile(r"secretsmanager:([\w+=.@-]+(?:/[\w+=.@-]+)*)", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:(?:role|user)/[\w+=,.@/-]+|arn:aws[a-z-]*:iam::\d{12}:root")
+_ASSUMABLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 _ZONE = re.compile(r"(?:/hostedzone/)?(Z[A-Z0-9]{1,31})")
 _KMS_KEY = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:)?(?:alias/[\w/-]+|(?:key/)?[\w-]{8,64})")
 _MAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
@@ -95,6 +97,7 @@ class Settings:
     propagation_timeout: float
     specs: tuple[CertificateSpec, ...]
     secrets_prefix: str | None = None
+    zone_places: tuple[ZonePlace, ...] = ()
 
     @property
     def store(self) -> str:
@@ -210,6 +213,7 @@ class _Reader:
             propagation_timeout=self._seconds(dns),
             specs=specs,
             secrets_prefix=self._secrets_prefix(said),
+            zone_places=self._zone_places(dns),
         )
         if self.faults:
             raise Faults(self.faults)
@@ -345,6 +349,35 @@ class _Reader:
             self.fault("dns.propagation_timeout", f"{value!r} is not a number of seconds up to {LONGEST_PROPAGATION}")
             return 120
         return float(value)
+
+    def _zone_places(self, dns: Mapping[str, Any]) -> tuple[ZonePlace, ...]:
+        tables = dns.get("zones", {})
+        if not isinstance(tables, dict):
+            self.fault("dns.zones", "must be a table", 'name each domain: [dns.zones."example.com"]')
+            return ()
+        places = []
+        for name, table in tables.items():
+            key = f'dns.zones."{name}"'
+            if not isinstance(table, dict) or not table:
+                self.fault(key, "names no zone", f"write [{key}], and below it role_arn, hosted_zone_id or both")
+                continue
+            dotted = _dotted(name, table)
+            for one in dotted:
+                self.fault(f"dns.zones.{one}", "a name with dots needs quotes", f'write [dns.zones."{one}"]')
+            if dotted:
+                continue
+            try:
+                domain = identifier(name)
+            except ValueError as error:
+                self.fault(key, str(error))
+                continue
+            if domain.startswith("*."):
+                self.fault(key, "a zone is no wildcard", f'write [dns.zones."{domain[2:]}"]')
+            self._known(table, ZONE, f"{key}.")
+            zone = self._text(table, "hosted_zone_id", f"{key}.", _ZONE, "a hosted zone's id, like Z0123456789ABC")
+            role = self._text(table, "role_arn", f"{key}.", _ASSUMABLE, "the ARN of a role")
+            places.append(ZonePlace(domain, role or "", zone.removeprefix("/hostedzone/") if zone else None))
+        return tuple(places)
 
     # Certificates.
 

@@ -85,6 +85,7 @@ def _keeper(
         side_by_side=threads,
         holder=secrets.token_hex(8),
         term=deadline + AFTER_DEADLINE,
+        zone_places=settings.zone_places,
         tell=tell,
     )
 
@@ -327,10 +328,10 @@ def _lookup(settings: config.Settings) -> Any:
 def _zones(aws: Aws) -> Any:
     from certkeeper.adapters.route53_zones import Route53Zones
 
-    return Route53Zones(aws.client("route53"))
+    return Route53Zones(aws.route53)
 
 
 def _challenge_records(settings: config.Settings, aws: Aws, lookup: Any, clock: SystemClock, threads: Any) -> Any:
     from certkeeper.adapters.route53_zones import Route53ChallengeRecords
 
-    return Route53ChallengeRecords(aws.client("route53"), lookup, clock, threads, settings.propagation_timeout)
+    return Route53ChallengeRecords(aws.route53, lookup, clock, threads, settings.propagation_timeout)

@@ -271,21 +271,29 @@ class FakeNotices:
 class FakeZones:
     zones: tuple[HostedZone, ...] = (HostedZone("Z1", "example.com"), HostedZone("Z2", "example.net"))
     asked: int = 0
+    servers: dict[HostedZone, frozenset[str]] = field(default_factory=dict)
 
-    def hosted_zones(self) -> tuple[HostedZone, ...]:
+    def hosted_zones(self, role_arn: str = "") -> tuple[HostedZone, ...]:
         self.asked += 1
-        return self.zones
+        return tuple(zone for zone in self.zones if zone.role_arn == role_arn)
+
+    def name_servers(self, zone: HostedZone) -> frozenset[str]:
+        return self.servers.get(zone, frozenset())
 
 
 @dataclass
 class FakeLookup:
     cnames: dict[str, str] = field(default_factory=dict)
+    delegations: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def cname(self, name: str) -> str | None:
         return self.cnames.get(name)
 
     def txt(self, name: str) -> Mapping[str, frozenset[str]]:
         return {}
+
+    def delegation(self, zone: str) -> frozenset[str]:
+        return self.delegations.get(zone, frozenset())
 
 
 @dataclass

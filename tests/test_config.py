@@ -9,7 +9,7 @@ import pytest
 
 from certkeeper.config import CaSettings, Fault, Faults, Settings, identifier, parse, read, store_url
 from certkeeper.core.errors import SettingsError
-from certkeeper.core.model import CertificateSpec
+from certkeeper.core.model import CertificateSpec, ZonePlace
 
 LEAST = 'store = "s3://bucket/prod"\nsealing = "store"\n'
 WWW = '[certificates."example.com"]\nidentifiers = ["example.com", "*.example.com"]\n'
@@ -94,6 +94,47 @@ def test_a_certificate_takes_the_defaults_it_does_not_set_itself() -> None:
     )  # fmt: skip
     assert (api.key_type, api.readers, api.reuse_private_key) == ("rsa-4096", (), True)
     assert (api.hosted_zone_id, api.ca) == ("Z0123456789ABC", "https://ca.example.net/directory")
+
+
+ROLE = "arn:aws:iam::210987654321:role/certkeeper-dns"
+
+
+def test_zones_of_other_accounts() -> None:
+    settings = parse(
+        f'{LEAST}[dns.zones."example.com"]\nrole_arn = "{ROLE}"\nhosted_zone_id = "/hostedzone/Z0123456789ABC"\n'
+        '[dns.zones."bücher.example"]\nhosted_zone_id = "Z1"\n',
+        "certkeeper.toml",
+    )
+
+    assert settings.zone_places == (
+        ZonePlace("example.com", ROLE, "Z0123456789ABC"),
+        ZonePlace("xn--bcher-kva.example", "", "Z1"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "what", "hint"),
+    [
+        pytest.param('[dns]\nzones = "Z1"', "dns.zones", "must be a table", "[dns.zones.", id="no table"),
+        pytest.param('[dns.zones."a.test"]', 'dns.zones."a.test"', "names no zone", "role_arn", id="nothing said"),
+        pytest.param('[dns.zones.a.test]\nrole_arn = "x"', "dns.zones.a.test", "quotes", '"a.test"', id="unquoted"),
+        pytest.param('[dns.zones."*.a.test"]\nhosted_zone_id = "Z1"', 'dns.zones."*.a.test"', "no wildcard",
+                     '[dns.zones."a.test"]', id="wildcard"),
+        pytest.param('[dns.zones.test]\nhosted_zone_id = "Z1"', 'dns.zones."test"', "not a domain name", "", id="tld"),
+        pytest.param('[dns.zones."a.test"]\nrole = "x"', 'dns.zones."a.test".role', "unknown key", "role_arn",
+                     id="unknown key"),
+        pytest.param('[dns.zones."a.test"]\nrole_arn = "web"', 'dns.zones."a.test".role_arn', "ARN of a role", "",
+                     id="no role"),
+        pytest.param('[dns.zones."a.test"]\nhosted_zone_id = "a.test"', 'dns.zones."a.test".hosted_zone_id',
+                     "hosted zone's id", "", id="no id"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_a_zones_place_is_told(text: str, key: str, what: str, hint: str) -> None:
+    (fault,) = faults_of(f"{LEAST}{text}\n")
+
+    assert fault.key == key
+    assert what in fault.what
+    assert hint in (fault.hint or "")
 
 
 def test_a_profile_of_the_ca_is_not_asked_of_another_ca() -> None:

@@ -182,7 +182,13 @@ def test_the_boot_client_is_no_larger_than_the_readme_says() -> None:
 
 
 def setting_keys() -> set[str]:
-    tables = {"ca": config.CA, "alerts": config.ALERTS, "dns": config.DNS, "certificates.NAME": config.CERTIFICATE}
+    tables = {
+        "ca": config.CA,
+        "alerts": config.ALERTS,
+        "dns": [key for key in config.DNS if key != "zones"],
+        "dns.zones.DOMAIN": config.ZONE,
+        "certificates.NAME": config.CERTIFICATE,
+    }
     nested = {f"{table}.{key}" for table, keys in tables.items() for key in keys}
     return nested | {key for key in config.TOP if key not in ("ca", "alerts", "dns", "defaults", "certificates")}
 
@@ -195,7 +201,9 @@ def keys_of(settings: dict[str, Any]) -> set[str]:
         elif key == "defaults":
             found |= {f"certificates.NAME.{one}" for one in value}
         else:
-            found |= {f"{key}.{one}" for one in value} if isinstance(value, dict) else {key}
+            found |= {f"{key}.{one}" for one in value if one != "zones"} if isinstance(value, dict) else {key}
+        if key == "dns":
+            found |= {f"dns.zones.DOMAIN.{one}" for fields in value.get("zones", {}).values() for one in fields}
     return found
 
 
@@ -276,7 +284,7 @@ def test_every_field_of_the_journal_is_described() -> None:
         url="https://ca.test/order/1",
     )
     entry = journal.Entry(
-        journal.Claim("holder", timedelta(minutes=15)), pending, (TxtRecord("Z1", "name", "value"),), FAILURE
+        journal.Claim("holder", timedelta(minutes=15)), pending, (TxtRecord("Z1", "name", "value", "arn"),), FAILURE
     )
     described = section(page("docs/formats.md"), "The journal entry: `journal/NAME`")
 

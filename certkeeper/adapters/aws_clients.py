@@ -10,7 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from certkeeper import __version__
-from certkeeper.core.errors import SettingsError, StoreError
+from certkeeper.core.errors import DnsError, SettingsError, StoreError
 
 CONNECTIONS = 10
 CONNECT_SECONDS, READ_SECONDS = 4, 8
@@ -22,25 +22,21 @@ class Aws:
     def __init__(self) -> None:
         self._session: Any = None
         self._clients: dict[tuple[str, str | None], Any] = {}
-        self._lock = Lock()
+        self._assumed: dict[str, Any] = {}
+        self._lock, self._assuming = Lock(), Lock()
 
     def client(
-        self, service: str, region: str | None = None, *, patience: int = READ_SECONDS, tries: int | None = None
+        self, service: str, region: str | None = None, *, patience: int | None = None, tries: int | None = None
     ) -> Any:
-        """A client that waits `patience` seconds for an answer. Raises SettingsError if AWS is not configured."""
+        """A client, perhaps with `patience` (seconds for an answer) and `tries` of its own.
+
+        Raises SettingsError if AWS is not configured.
+        """
         with self._lock:
             if (service, region) not in self._clients:
-                # Route 53 throttles at five requests a second for the whole account, so patience matters there.
-                tries = tries or (10 if service == "route53" else 3)
-                how = Config(
-                    retries={"mode": "standard", "total_max_attempts": tries},
-                    connect_timeout=CONNECT_SECONDS,
-                    read_timeout=patience,
-                    user_agent_extra=f"certkeeper/{__version__}",
-                    max_pool_connections=CONNECTIONS,
-                )
                 try:
                     self._session = self._session or boto3.session.Session()
+                    how = _config(service, patience, tries)
                     self._clients[service, region] = self._session.client(service, region_name=region, config=how)
                 except (BotoCoreError, ValueError) as error:
                     raise SettingsError(
@@ -49,15 +45,45 @@ class Aws:
                     ) from None
             return self._clients[service, region]
 
+    def route53(self, role_arn: str = "") -> Any:
+        """A client of Route 53 in the account that a role leads to, of our own without one.
+
+        A role is assumed once, for the hour that every role allows. Raises SettingsError, DnsError.
+        """
+        if not role_arn:
+            return self.client("route53")
+        with self._assuming:
+            if role_arn not in self._assumed:
+                try:
+                    self._assumed[role_arn] = self._route53_as(role_arn)
+                except DnsError as error:
+                    self._assumed[role_arn] = error  # the next name shall not wait for the same answer
+            assumed = self._assumed[role_arn]
+        if isinstance(assumed, DnsError):
+            raise assumed
+        return assumed
+
+    def _route53_as(self, role_arn: str) -> Any:
+        try:
+            answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="certkeeper")
+        except (ClientError, BotoCoreError) as error:
+            raise DnsError(
+                f"the role {role_arn} cannot be assumed: {_code(error)}",
+                "give this role sts:AssumeRole on that one, and name this role in that one's trust policy",
+            ) from None
+        given = answer["Credentials"]
+        session = boto3.session.Session(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+        region = self.client("route53").meta.region_name
+        return session.client("route53", region_name=region, config=_config("route53"))
+
     def region_of(self, bucket: str, owner: str) -> str:
         """Where a bucket lies. Raises StoreError."""
         try:
             answer = self.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=owner)
             return str(answer["ResponseMetadata"]["HTTPHeaders"]["x-amz-bucket-region"])
         except (ClientError, BotoCoreError, KeyError) as error:
-            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
             raise StoreError(
-                f"S3 does not say in which region s3://{bucket} lies: {code}",
+                f"S3 does not say in which region s3://{bucket} lies: {_code(error)}",
                 "check that the bucket is there, and that this role has s3:ListBucket on it",
             ) from None
 
@@ -66,9 +92,24 @@ class Aws:
         try:
             return str(self.client("sts").get_caller_identity()["Account"])
         except (ClientError, BotoCoreError) as error:
-            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
             raise StoreError(
-                f"AWS does not say which account these credentials belong to: {code}",
+                f"AWS does not say which account these credentials belong to: {_code(error)}",
                 "configure AWS credentials (a profile, a role or environment variables); "
                 "or set bucket_owner in the settings",
             ) from None
+
+
+def _config(service: str, patience: int | None = None, tries: int | None = None) -> Config:
+    # Route 53 throttles at five requests a second for the whole account, so patience matters there.
+    tries = tries or (10 if service == "route53" else 3)
+    return Config(
+        retries={"mode": "standard", "total_max_attempts": tries},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=patience or READ_SECONDS,
+        user_agent_extra=f"certkeeper/{__version__}",
+        max_pool_connections=CONNECTIONS,
+    )
+
+
+def _code(error: Exception) -> str:
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 
 import dns.exception
@@ -10,7 +10,9 @@ import dns.message
 import dns.name
 import dns.nameserver
 import dns.query
+import dns.rdata
 import dns.rdatatype
+import dns.rdtypes.ANY.NS
 import dns.rdtypes.ANY.TXT
 import dns.resolver
 
@@ -44,6 +46,16 @@ class Dns:
             if values is not None:
                 told[f"{address}:{port}" if self._fixed else address] = values
         return told
+
+    def delegation(self, zone: str) -> frozenset[str]:
+        # The parent's word counts: what a zone says of itself was perhaps copied from its twin.
+        for address, port in self._fixed or self._name_servers(zone.partition(".")[2]):
+            answer = _answer(address, port, zone, dns.rdatatype.NS)
+            rrsets = [*answer.answer, *answer.authority] if answer is not None else []
+            told = _hosts(one for rrset in rrsets if rrset.name == dns.name.from_text(zone) for one in rrset)
+            if told:
+                return told
+        return _hosts(self._resolve(zone, "NS") or ())
 
     def _resolve(self, name: str, kind: str) -> dns.resolver.Answer | None:
         try:
@@ -99,17 +111,30 @@ class Dns:
 
 
 def _txt_at(address: str, port: int, name: str) -> frozenset[str] | None:
-    """The TXT values one server tells, over TCP if they do not fit in UDP; None if it does not answer."""
-    query = dns.message.make_query(name, dns.rdatatype.TXT, use_edns=True, payload=1232)
-    try:
-        answer, _ = dns.query.udp_with_fallback(query, address, timeout=TIMEOUT, port=port)
-    except (dns.exception.DNSException, OSError, EOFError, ValueError):
+    """The TXT values one server tells; None if it does not answer."""
+    answer = _answer(address, port, name, dns.rdatatype.TXT)
+    if answer is None:
         return None
     return frozenset(
         b"".join(one.strings).decode("ascii", "replace")
         for rrset in answer.answer
         for one in rrset
         if isinstance(one, dns.rdtypes.ANY.TXT.TXT)
+    )
+
+
+def _answer(address: str, port: int, name: str, kind: dns.rdatatype.RdataType) -> dns.message.Message | None:
+    """What one server answers, over TCP if it does not fit in UDP; None if it does not answer."""
+    query = dns.message.make_query(name, kind, use_edns=True, payload=1232)
+    try:
+        return dns.query.udp_with_fallback(query, address, timeout=TIMEOUT, port=port)[0]
+    except (dns.exception.DNSException, OSError, EOFError, ValueError):
+        return None
+
+
+def _hosts(records: Iterable[dns.rdata.Rdata]) -> frozenset[str]:
+    return frozenset(
+        one.target.to_text(omit_final_dot=True).lower() for one in records if isinstance(one, dns.rdtypes.ANY.NS.NS)
     )
 
 

@@ -8,7 +8,7 @@ requests a second.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from mypy_boto3_route53 import Route53Client
 
 POLL = 2.0
-BUSY = ("Throttling", "PriorRequestNotComplete")
+# What is refused for the sake of one change, so that the others of its batch may do without it.
+ONES_FAULT = ("InvalidChangeBatch", "InvalidInput", "AccessDenied")
+# What is refused before anything is done, whatever became of earlier tries.
+UNDONE = ("AccessDenied", "NoSuchHostedZone")
 TRIES = 3
 HINTS = {
     "AccessDenied": "the role lacks route53:ChangeResourceRecordSets for TXT at this name in this zone",
@@ -33,22 +36,40 @@ HINTS = {
     "InvalidChangeBatch": "look at the record set in Route 53: a protection or another type of record may stand there",
     "Throttling": "Route 53 is throttling this account; the next run tries again",
 }
+PROBES = 4
+
+ClientOf = Callable[[str], "Route53Client"]
+"""A client of the account that a role leads to, of our own for ""; raises DnsError."""
 
 
 class Route53Zones:
     """Zones."""
 
-    def __init__(self, route53: Route53Client) -> None:
-        self._route53 = route53
+    def __init__(self, client_of: ClientOf) -> None:
+        self._client_of = client_of
 
-    def hosted_zones(self) -> tuple[HostedZone, ...]:
+    def hosted_zones(self, role_arn: str = "") -> tuple[HostedZone, ...]:
+        route53 = self._client_of(role_arn)
         try:
-            pages = self._route53.get_paginator("list_hosted_zones").paginate()
-            return tuple(_hosted_zone(zone) for page in pages for zone in page["HostedZones"])
+            pages = route53.get_paginator("list_hosted_zones").paginate()
+            return tuple(_hosted_zone(zone, role_arn) for page in pages for zone in page["HostedZones"])
         except (ClientError, BotoCoreError) as error:
             raise DnsError(
-                f"the hosted zones could not be listed: {_code(error)}", "the role needs route53:ListHostedZones"
+                f"the hosted zones could not be listed: {_code(error)}",
+                f"the role {role_arn or 'in use'} needs route53:ListHostedZones",
             ) from None
+
+    def name_servers(self, zone: HostedZone) -> frozenset[str]:
+        route53 = self._client_of(zone.role_arn)
+        try:
+            servers = route53.get_hosted_zone(Id=zone.zone).get("DelegationSet", {}).get("NameServers", [])
+        except (ClientError, BotoCoreError) as error:
+            raise DnsError(
+                f"the name servers of hosted zone {zone.zone}, one of several called {zone.name}, could not be read: "
+                f"{_code(error)}",
+                "say with hosted_zone_id which zone it is, or give the role route53:GetHostedZone",
+            ) from None
+        return frozenset(server.rstrip(".").lower() for server in servers)
 
 
 @dataclass
@@ -63,13 +84,22 @@ class _Edit:
 
 @dataclass
 class _Work:
-    """The edits of one zone, the changes they became, and what was refused."""
+    """The edits of one zone, the changes they became, and what was refused; `denied` of that for want of a right,
+    so that it certainly was not done."""
 
     zone: str
+    role_arn: str
     edits: dict[str, _Edit]
     changes: list[str] = field(default_factory=list)
     gone: bool = False
     refused: dict[str, CertkeeperError] = field(default_factory=dict)
+    denied: set[str] = field(default_factory=set)
+    probed: bool = False
+    unreadable: CertkeeperError | None = None
+
+    def deny(self, names: Iterable[str], error: CertkeeperError) -> None:
+        self.denied.update(names)
+        self.refused.update(dict.fromkeys(names, error))
 
 
 class Route53ChallengeRecords:
@@ -77,13 +107,13 @@ class Route53ChallengeRecords:
 
     def __init__(
         self,
-        route53: Route53Client,
+        client_of: ClientOf,
         lookup: DnsLookup,
         clock: Clock,
         side_by_side: SideBySide,
         timeout: float,
     ) -> None:
-        self._route53 = route53
+        self._client_of = client_of
         self._lookup = lookup
         self._clock = clock
         self._side_by_side = side_by_side
@@ -104,11 +134,16 @@ class Route53ChallengeRecords:
             presented.refused.update(self._unseen(standing))
             yield presented
         finally:
-            presented.left = self._taken_away(works, [*records, *leftovers])
+            presented.left = self._taken_away(works, records, leftovers)
 
     # Changing.
 
     def _submit(self, work: _Work) -> None:
+        try:
+            self._client_of(work.role_arn)
+        except CertkeeperError as error:
+            work.deny(list(work.edits), error)
+            return
         known = [name for name, edit in work.edits.items() if not edit.unread]
         unread = [name for name, edit in work.edits.items() if edit.unread]
         if known:
@@ -127,7 +162,7 @@ class Route53ChallengeRecords:
         for batch in batches([one for one in swaps.values() if one]):
             within = [one[0].record_set.name for one in batch]
             try:
-                work.changes.append(self._change(work.zone, [change for one in batch for change in one]))
+                work.changes.append(self._change(work, [change for one in batch for change in one]))
             except (ClientError, BotoCoreError) as error:
                 self._refused(work, within, error, reread=reread, tries=tries)
             else:
@@ -155,19 +190,41 @@ class Route53ChallengeRecords:
             self._attempt(work, blamed, reread=True, tries=tries)
         elif code == "InvalidChangeBatch" and not reread:
             self._attempt(work, names, reread=True, tries=tries)  # something does stand there
-        elif len(names) > 1 and isinstance(error, ClientError) and code not in BUSY:
-            half = len(names) // 2
-            self._attempt(work, names[:half], reread=reread, tries=tries)
-            self._attempt(work, names[half:], reread=reread, tries=tries)
+        elif code == "AccessDenied" and len(names) > 1 and not work.probed:
+            self._probed(work, names, error)
+        elif code in ONES_FAULT and len(names) > 1:
+            half, again = len(names) // 2, reread and code == "InvalidChangeBatch"
+            self._attempt(work, names[:half], reread=again, tries=tries)
+            self._attempt(work, names[half:], reread=again, tries=tries)
         elif code == "InvalidChangeBatch" and tries > 1:
             self._attempt(work, names, reread=True, tries=tries - 1)
         else:
             for name in names:
                 work.refused[name] = _dns_error(f"the TXT record {name} was refused by Route 53", error)
+            if code in UNDONE:
+                work.denied.update(names)
 
-    def _change(self, zone: str, changes: Sequence[Change]) -> str:
-        answer = self._route53.change_resource_record_sets(
-            HostedZoneId=zone,
+    def _probed(self, work: _Work, names: Sequence[str], error: ClientError | BotoCoreError) -> None:
+        """Tell a role that may change nothing in a zone from one that lacks the right to some names.
+
+        Route 53 does not say which it is. If a few names, others at every run, are all denied, so are the rest
+        unasked: to find that out name by name takes twice as many calls as there are names.
+        """
+        work.probed = True
+        start = int(self._clock.now().timestamp())
+        places = {(start + n * len(names) // PROBES) % len(names) for n in range(PROBES)}
+        probes = [names[place] for place in sorted(places)]
+        for name in probes:
+            self._attempt(work, [name], reread=False)
+        rest = [name for name in names if name not in probes]
+        if rest and work.denied.issuperset(probes):
+            work.deny(rest, _dns_error(f"Route 53 lets this role change nothing in hosted zone {work.zone}", error))
+        elif rest:
+            self._attempt(work, rest, reread=False)
+
+    def _change(self, work: _Work, changes: Sequence[Change]) -> str:
+        answer = self._client_of(work.role_arn).change_resource_record_sets(
+            HostedZoneId=work.zone,
             ChangeBatch={
                 "Comment": "certkeeper",
                 "Changes": [
@@ -188,13 +245,19 @@ class Route53ChallengeRecords:
 
     def _read(self, work: _Work, name: str) -> bool:
         """Read what stands at a name now; False, and refused, if that cannot be told or is not for us to change."""
+        if work.unreadable is not None:
+            work.deny([name], work.unreadable)
+            return False
         try:
-            answer = self._route53.list_resource_record_sets(
+            answer = self._client_of(work.role_arn).list_resource_record_sets(
                 HostedZoneId=work.zone, StartRecordName=name, StartRecordType="TXT", MaxItems="1"
             )
         except (ClientError, BotoCoreError) as error:
             work.gone = work.gone or _code(error) == "NoSuchHostedZone"
             work.refused[name] = _dns_error(f"the TXT record {name} could not be read", error)
+            if _code(error) in UNDONE:
+                work.deny([name], work.refused[name])
+                work.unreadable = _dns_error(f"hosted zone {work.zone} could not be read", error)
             return False
         work.edits[name].known = None
         for said in answer["ResourceRecordSets"]:
@@ -229,7 +292,7 @@ class Route53ChallengeRecords:
 
     def _insync(self, work: _Work, change: str) -> bool:
         try:
-            return self._route53.get_change(Id=change)["ChangeInfo"]["Status"] == "INSYNC"
+            return self._client_of(work.role_arn).get_change(Id=change)["ChangeInfo"]["Status"] == "INSYNC"
         except (ClientError, BotoCoreError) as error:
             _refuse_all(work, _dns_error("Route 53 does not tell how far the change is", error))
             return True
@@ -265,28 +328,33 @@ class Route53ChallengeRecords:
 
     # Taking away.
 
-    def _taken_away(self, works: Mapping[str, _Work], records: Sequence[TxtRecord]) -> set[TxtRecord]:
+    def _taken_away(
+        self, works: Mapping[str, _Work], records: Sequence[TxtRecord], leftovers: Sequence[TxtRecord]
+    ) -> set[TxtRecord]:
         undo: dict[str, _Work] = {}
         for zone, work in works.items():
             # What was refused may stand there all the same (an answer can be lost), so it is read again.
             edits = {
                 name: _Edit(remove=edit.add | edit.remove, known=edit.known, unread=name in work.refused)
                 for name, edit in work.edits.items()
-                if edit.known is not None or name in work.refused
+                if edit.known is not None or name in work.refused.keys() - work.denied
             }
-            undo[zone] = _Work(zone, edits)
+            undo[zone] = _Work(zone, work.role_arn, edits)
         self._side_by_side([partial(self._submit, work) for work in undo.values() if work.edits])
         # With its zone, a record is gone too.
-        return {one for one in records if one.name in undo[one.zone].refused and not undo[one.zone].gone}
+        gone = {zone for zone, work in works.items() if work.gone or undo[zone].gone}
+        stuck = {one for one in (*records, *leftovers) if one.name in undo[one.zone].refused}
+        stuck |= {one for one in leftovers if one.name in works[one.zone].denied}
+        return {one for one in stuck if one.zone not in gone}
 
 
 def _works(records: Sequence[TxtRecord], leftovers: Sequence[TxtRecord]) -> dict[str, _Work]:
     works: dict[str, _Work] = {}
     for record in records:
-        work = works.setdefault(record.zone, _Work(record.zone, {}))
+        work = works.setdefault(record.zone, _Work(record.zone, record.role_arn, {}))
         work.edits.setdefault(record.name, _Edit()).add.add(f'"{record.value}"')
     for record in leftovers:
-        work = works.setdefault(record.zone, _Work(record.zone, {}))
+        work = works.setdefault(record.zone, _Work(record.zone, record.role_arn, {}))
         edit = work.edits.setdefault(record.name, _Edit())
         edit.remove.add(f'"{record.value}"')
         edit.unread = True
@@ -312,9 +380,10 @@ def _code(error: ClientError | BotoCoreError) -> str:
     return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
 
 
-def _hosted_zone(said: Any) -> HostedZone:
+def _hosted_zone(said: Any, role_arn: str) -> HostedZone:
     return HostedZone(
         zone=said["Id"].removeprefix("/hostedzone/"),
         name=said["Name"].rstrip(".").lower(),
         private=bool(said.get("Config", {}).get("PrivateZone")),
+        role_arn=role_arn,
     )

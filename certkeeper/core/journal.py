@@ -136,6 +136,7 @@ def encode(entry: Entry, name: str) -> bytes:
         "claim": entry.claim and {"holder": entry.claim.holder, "term_seconds": entry.claim.term.total_seconds()},
         "pending": entry.pending and _pending_fields(entry.pending),
         "records": [[record.zone, record.name, record.value] for record in entry.records],
+        "record_roles": sorted({(record.zone, record.role_arn) for record in entry.records if record.role_arn}) or None,
         "failure": entry.failure and failures.fields(entry.failure),
         "revision": entry.revision,
     }
@@ -159,10 +160,14 @@ def decode(data: bytes, name: str) -> Entry:
 
 def _entry(fields: dict[str, Any]) -> Entry:
     claim, pending, failure = fields["claim"], fields["pending"], fields["failure"]
+    roles = dict(fields.get("record_roles") or {})
     return Entry(
         claim=claim and Claim(str(claim["holder"]), timedelta(seconds=float(claim["term_seconds"]))),
         pending=pending and _pending(pending),
-        records=tuple(TxtRecord(str(zone), str(name), str(value)) for zone, name, value in fields["records"]),
+        records=tuple(
+            TxtRecord(str(zone), str(name), str(value), str(roles.get(zone, "")))
+            for zone, name, value in fields["records"]
+        ),
         failure=failure and failures.from_fields(failure),
         revision=int(fields["revision"]) if fields.get("revision") is not None else None,
     )

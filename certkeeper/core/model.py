@@ -103,20 +103,34 @@ class Account:
 
 @dataclass(frozen=True, order=True)
 class TxtRecord:
-    """One value that must stand at one name of one hosted zone while the CA looks (RFC 8555 section 8.4)."""
+    """One value that must stand at one name of one hosted zone while the CA looks (RFC 8555 section 8.4).
+
+    `role_arn` is the role that leads to the zone's account; empty for our own.
+    """
 
     zone: str
     name: str
     value: str
+    role_arn: str = ""
 
 
 @dataclass(frozen=True)
 class HostedZone:
-    """A Route 53 hosted zone; `name` in lower case without the final dot."""
+    """A Route 53 hosted zone; `name` in lower case without the final dot, `role_arn` as in TxtRecord."""
 
     zone: str
     name: str
     private: bool = False
+    role_arn: str = ""
+
+
+@dataclass(frozen=True)
+class ZonePlace:
+    """Where the hosted zones of a domain, and of everything below it, are to be found, and nowhere else."""
+
+    domain: str
+    role_arn: str = ""
+    hosted_zone_id: str | None = None
 
 
 @dataclass(frozen=True)

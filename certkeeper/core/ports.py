@@ -149,8 +149,14 @@ class ChallengeRecords(Protocol):
 
 
 class Zones(Protocol):
-    def hosted_zones(self) -> tuple[HostedZone, ...]:
-        """All hosted zones of the account, however many. Raises DnsError."""
+    def hosted_zones(self, role_arn: str = "") -> tuple[HostedZone, ...]:
+        """All hosted zones, however many, of the account that a role leads to; of our own without one.
+
+        Raises DnsError.
+        """
+
+    def name_servers(self, zone: HostedZone) -> frozenset[str]:
+        """The name servers that serve this very zone, whoever asks them: lower case, no final dot. Raises DnsError."""
 
 
 class DnsLookup(Protocol):
@@ -160,6 +166,9 @@ class DnsLookup(Protocol):
     def txt(self, name: str) -> Mapping[str, frozenset[str]]:
         """The TXT values at `name` as each name server of its zone tells them, by server; a server that does not
         answer is left out. Raises DnsError if the name servers cannot be found."""
+
+    def delegation(self, zone: str) -> frozenset[str]:
+        """The name servers that the world asks about a zone: lower case, no final dot. Raises DnsError."""
 
 
 class Notices(Protocol):

@@ -6,11 +6,11 @@ whole or not at all, so nobody else's value is ever overwritten.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from certkeeper.core.errors import DnsError
-from certkeeper.core.model import HostedZone
+from certkeeper.core.model import HostedZone, ZonePlace
 
 TTL = 10
 MOST_HOPS = 8
@@ -42,32 +42,51 @@ def challenge_name(identifier: str) -> str:
     return "_acme-challenge." + identifier.removeprefix("*.")
 
 
-def choose(name: str, zones: Iterable[HostedZone], explicit: str | None = None) -> HostedZone:
-    """The zone whose name is the longest suffix of `name`, by labels; an explicit id wins. Raises DnsError."""
+def place_of(name: str, places: Iterable[ZonePlace]) -> ZonePlace:
+    """Where to look for the zone of a name: the place with the longest domain, by labels; else our own account."""
+    fitting = [place for place in places if _within(name, place.domain)]
+    return max(fitting, key=lambda place: place.domain.count("."), default=ZonePlace(""))
+
+
+def choose(name: str, zones: Iterable[HostedZone], explicit: str | None = None) -> tuple[HostedZone, ...]:
+    """The public zones whose name is the longest suffix of `name`, by labels: one, or twins. An explicit id wins.
+
+    Raises DnsError.
+    """
     zones = tuple(zones)
     if explicit is not None:
         for zone in zones:
             if zone.zone == explicit:
                 if not _within(name, zone.name):
                     raise DnsError(f"{name} does not lie in hosted zone {explicit}, which is {zone.name}")
-                return zone
+                return (zone,)
         raise DnsError(f"there is no hosted zone {explicit} in this account", "correct hosted_zone_id")
     fitting = [zone for zone in zones if not zone.private and _within(name, zone.name)]
     if not fitting:
         private = any(zone.private and _within(name, zone.name) for zone in zones)
         raise DnsError(
             f"no {'public ' if private else ''}hosted zone for {name}",
-            "create a public hosted zone for the domain in Route 53, in this account, and delegate the domain to it",
+            "create a public hosted zone for the domain in Route 53, in this account, and delegate the domain to it; "
+            "for a zone in another account set role_arn under [dns.zones]",
         )
     longest = max(zone.name.count(".") for zone in fitting)
-    best = [zone for zone in fitting if zone.name.count(".") == longest]
-    if len(best) > 1:
-        ids = ", ".join(sorted(zone.zone for zone in best))
-        raise DnsError(
-            f"{len(best)} public hosted zones are called {best[0].name}: {ids}",
-            "say which with hosted_zone_id",
-        )
-    return best[0]
+    return tuple(zone for zone in fitting if zone.name.count(".") == longest)
+
+
+def delegated(twins: Mapping[HostedZone, frozenset[str]], live: frozenset[str]) -> HostedZone:
+    """Of zones of one name, the one that the world asks: its own name servers are those that are `live`.
+
+    Raises DnsError where that fits none of them, or several.
+    """
+    asked = [zone for zone, servers in twins.items() if servers & live]
+    if len(asked) == 1:
+        return asked[0]
+    ids = ", ".join(sorted(zone.zone for zone in twins))
+    raise DnsError(
+        f"{len(twins)} public hosted zones are called {next(iter(twins)).name}: {ids}; "
+        f"the domain is delegated to {'several' if asked else 'none'} of them",
+        f"say which with hosted_zone_id; the world asks {', '.join(sorted(live)) or 'no name server'}",
+    )
 
 
 def follow(name: str, cname_of: CnameOf) -> str:

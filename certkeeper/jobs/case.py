@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from threading import Lock
+from typing import Any, TypeVar
 
+from certkeeper.core import zones
 from certkeeper.core.certificates import held
 from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause
 from certkeeper.core.errors import CertkeeperError, Conflict, OutOfTime
@@ -16,6 +18,8 @@ from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZ
 from certkeeper.core.order import Authorization, Order
 from certkeeper.jobs.account import AccountDesk
 from certkeeper.jobs.keeper import Keeper
+
+Result = TypeVar("Result")
 
 
 @dataclass(eq=False)
@@ -62,18 +66,34 @@ class Run:
         self.keeper = keeper
         self.accounts = AccountDesk(keeper)
         self._lock = Lock()
-        self._zones: tuple[HostedZone, ...] | CertkeeperError | None = None
+        self._answers: dict[object, Any] = {}
 
-    def zones(self) -> tuple[HostedZone, ...]:
+    def zone_of(self, name: str, explicit: str | None) -> HostedZone:
+        """The hosted zone that a record of this name belongs in. Raises DnsError."""
+        place = zones.place_of(name, self.keeper.zone_places)
+        if explicit is None and place.hosted_zone_id is not None:
+            return HostedZone(place.hosted_zone_id, place.domain, role_arn=place.role_arn)
+        listed = self._once(place.role_arn, lambda: self.keeper.zones.hosted_zones(place.role_arn))
+        found = zones.choose(name, listed, explicit)
+        return found[0] if len(found) == 1 else self._once(found, lambda: self._delegated(found))
+
+    def _delegated(self, twins: tuple[HostedZone, ...]) -> HostedZone:
+        servers = {zone: self.keeper.zones.name_servers(zone) for zone in twins}
+        return zones.delegated(servers, self.keeper.lookup.delegation(twins[0].name))
+
+    def _once(self, what: object, ask: Callable[[], Result]) -> Result:
+        """The answer to a question that all cases have; a failure too, so that the next one need not wait for it."""
         with self._lock:
-            if self._zones is None:
+            if what not in self._answers:
                 try:
-                    self._zones = self.keeper.zones.hosted_zones()
+                    self._answers[what] = ask()
                 except CertkeeperError as error:
-                    self._zones = error  # the next name shall not wait for the same answer
-            if isinstance(self._zones, CertkeeperError):
-                raise self._zones
-            return self._zones
+                    self._answers[what] = error
+            answer = self._answers[what]
+        if isinstance(answer, CertkeeperError):
+            raise answer
+        found: Result = answer
+        return found
 
 
 def guarded(step: Callable[[Run, Case], None], run: Run, case: Case) -> None:

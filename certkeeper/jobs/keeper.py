@@ -10,6 +10,7 @@ from certkeeper.core.accounts import Accounts
 from certkeeper.core.certificates import Certificates
 from certkeeper.core.decision import PERIOD
 from certkeeper.core.journal import Journal
+from certkeeper.core.model import ZonePlace
 from certkeeper.core.ports import (
     CertificateAuthority,
     ChainReader,
@@ -33,7 +34,8 @@ class Keeper:
     """The ports. `records` keeps journal, accounts and index; `certificate_records` may be another store.
 
     `holder` names this run in its claims, `term` is how long a claim outlives its last write, `period` the time
-    between two ticks, `door` is "cli" or "function". `tell` is told what is being done for which name.
+    between two ticks, `door` is "cli" or "function"; `zone_places` says where zones are that are not simply in our own
+    account. `tell` is told what is being done for which name.
     """
 
     records: Records
@@ -51,6 +53,7 @@ class Keeper:
     term: timedelta
     period: timedelta = PERIOD
     door: str = "cli"
+    zone_places: tuple[ZonePlace, ...] = ()
     tell: Callable[[str, str], None] = _silent
 
     @property

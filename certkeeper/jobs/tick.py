@@ -332,10 +332,10 @@ def _record(run: Run, spec: CertificateSpec, authorization: Authorization) -> Tx
         name = zones.follow(name, run.keeper.lookup.cname)
     except DnsError:
         # A domain that cannot be looked up is often one that nobody has: then the missing zone says more.
-        zones.choose(name, run.zones(), spec.hosted_zone_id)
+        run.zone_of(name, spec.hosted_zone_id)
         raise
-    zone = zones.choose(name, run.zones(), spec.hosted_zone_id)
-    return TxtRecord(zone.zone, name, authorization.challenge.value)
+    zone = run.zone_of(name, spec.hosted_zone_id)
+    return TxtRecord(zone.zone, name, authorization.challenge.value, zone.role_arn)
 
 
 # Prove: the records stand; answer the challenges and wait for the CA's verdict.

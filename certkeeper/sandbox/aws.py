@@ -50,7 +50,7 @@ class AwsServer:
 
     Stricter than moto: Route 53 is `HostedZones`; KMS keys that are disabled or pending deletion do not work and a
     wrong key is IncorrectKeyException; `x-amz-expected-bucket-owner` is looked at; Secrets Manager refuses what
-    `secrets_manager` says.
+    `secrets_manager` says; a role of another account is assumed only if `trust` named it.
     """
 
     _standing: ClassVar[threading.Lock] = threading.Lock()
@@ -60,7 +60,10 @@ class AwsServer:
             raise RuntimeError("moto's state is the process's: close the other AwsServer first")
         self.region = region
         self._desk = desk
+        self._hosted_zones = hosted_zones
         self._route53 = Route53Api(hosted_zones)
+        self._assumable: set[str] = set()
+        self._assumed: dict[str, Route53Api] = {}
         self._handlers: dict[str, Callable[[AwsRequest], Response]] = {}
         self._moto_lock = threading.RLock()
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -126,6 +129,10 @@ class AwsServer:
             kms.create_alias(kms_key.id, alias if alias.startswith("alias/") else f"alias/{alias}")
             return str(kms_key.arn)
 
+    def trust(self, role_arn: str) -> None:
+        """Let this role of another account be assumed, and whoever does see the hosted zones of that account."""
+        self._assumable.add(role_arn)
+
     def objects(self, bucket: str) -> dict[str, bytes]:
         """The current objects of a bucket by key."""
         with self._moto_lock:
@@ -180,10 +187,11 @@ class AwsServer:
         )
 
     def _attended_route53(self, seen: AwsRequest) -> Response:
-        operation, resource, context = self._route53.described(seen.request)
+        route53 = self._assumed.get(seen.principal, self._route53)
+        operation, resource, context = route53.described(seen.request)
         return self._desk.attend(
             Call("route53", operation, resource, context, seen.principal),
-            lambda: self._permitted_route53(seen, route53_rights(operation, resource, context)),
+            lambda: self._permitted_route53(seen, route53, route53_rights(operation, resource, context)),
             lambda fault: with_headers(error_response(fault.code, fault.message, fault.status), fault),
             lambda response: response.status,
             error_code,
@@ -200,9 +208,9 @@ class AwsServer:
             self.rights.assumed(given[1].decode(), seen.resource)
         return response
 
-    def _permitted_route53(self, seen: AwsRequest, rights: list[Wanted]) -> Response:
+    def _permitted_route53(self, seen: AwsRequest, route53: Route53Api, rights: list[Wanted]) -> Response:
         refused = self.rights.refused(seen.principal, rights)
-        return self._route53.answer(seen.request) if refused is None else error_response("AccessDenied", refused, 403)
+        return route53.answer(seen.request) if refused is None else error_response("AccessDenied", refused, 403)
 
     def _scene(self, seen: AwsRequest) -> Scene:
         """What the request is about by its full names."""
@@ -229,6 +237,8 @@ class AwsServer:
         with self._moto_lock:
             if seen.service == "secretsmanager":
                 return self._secrets_answer(seen)
+            if seen.operation == "AssumeRole" and seen.resource.split(":")[4:5] != [ACCOUNT]:
+                return self._foreign_role_answer(seen)
             refused = self._owner_refusal(seen) if seen.service == "s3" else self._kms_refusal(seen)
             return refused or self._moto_answer(seen)
 
@@ -250,6 +260,16 @@ class AwsServer:
             taken = seen.document if seen.operation == "UpdateSecretVersionStage" else {}
             kept = {label: version for label, version in before.items() if label != taken.get("VersionStage")}
             secrets_manager.mended(secret, kept)
+        return answer
+
+    def _foreign_role_answer(self, seen: AwsRequest) -> Response:
+        if seen.resource not in self._assumable:
+            message = f"User is not authorized to perform: sts:AssumeRole on resource: {seen.resource}"
+            return refusal(seen, 403, "AccessDenied", message)
+        answer = self._moto_answer(seen)
+        given = ACCESS_KEY_ELEMENT.search(answer.body)
+        if given:
+            self._assumed[given[1].decode()] = Route53Api(self._hosted_zones, seen.resource.split(":")[4])
         return answer
 
     def _owner_refusal(self, seen: AwsRequest) -> Response | None:

@@ -53,7 +53,10 @@ class ServedZone:
 
 @dataclass
 class HostedZone:
-    """`delegated` says whether the world asks this zone's name servers: of two zones of one name, one is real."""
+    """`delegated` says whether the world asks this zone's name servers: of two zones of one name, one is real.
+
+    `account` is empty for the sandbox's own.
+    """
 
     zone_id: str
     name: str
@@ -62,6 +65,7 @@ class HostedZone:
     name_servers: tuple[str, ...]
     private: bool = False
     delegated: bool = True
+    account: str = ""
     records: Records = field(default_factory=dict)
     pending: deque[tuple[float, tuple[Change, ...]]] = field(default_factory=deque)
     served: ServedZone = field(init=False)
@@ -112,9 +116,10 @@ class HostedZones:
 
     # Setting the scene
 
-    def add(self, name: str, private: bool = False, delegated: bool | None = None) -> str:
+    def add(self, name: str, private: bool = False, delegated: bool | None = None, account: str = "") -> str:
         """Add a zone that is there at once, and answer its id. `delegated`: by default, if no other of its name is."""
         zone, _ = self.create(name, private=private, delegated=delegated, at_once=True)
+        zone.account = account
         return zone.zone_id
 
     def put(self, zone_id: str, name: str, record_type: str, *values: str, ttl: int = 300) -> None:
@@ -217,16 +222,15 @@ class HostedZones:
             del self._zones[zone.zone_id]
             return self._note(self._now() + self.propagation)
 
-    def zones(self) -> list[HostedZone]:
-        """All zones in the order of their ids, which is no order a reader could make use of."""
+    def zones(self, account: str = "") -> list[HostedZone]:
+        """An account's zones in the order of their ids, which is no order a reader could make use of."""
         with self._lock:
-            return sorted(self._zones.values(), key=lambda zone: zone.zone_id)
+            ours = [zone for zone in self._zones.values() if zone.account == account]
+            return sorted(ours, key=lambda zone: zone.zone_id)
 
-    def zones_by_name(self, start_name: str = "", start_id: str = "") -> list[HostedZone]:
-        with self._lock:
-            start = (sort_order(canonical(start_name)) if start_name else "", start_id)
-            ordered = sorted(self._zones.values(), key=zone_order)
-            return [zone for zone in ordered if zone_order(zone) >= start]
+    def zones_by_name(self, start_name: str = "", start_id: str = "", account: str = "") -> list[HostedZone]:
+        start = (sort_order(canonical(start_name)) if start_name else "", start_id)
+        return [zone for zone in sorted(self.zones(account), key=zone_order) if zone_order(zone) >= start]
 
     def zone(self, zone_id: str) -> HostedZone:
         with self._lock:

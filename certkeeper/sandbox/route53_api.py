@@ -35,10 +35,11 @@ request_ids = itertools.count(1)
 
 
 class Route53Api:
-    """Answers Route 53's requests; `described` tells what a request is about without doing it."""
+    """Answers the Route 53 requests of one account; `described` tells what one is about without doing it."""
 
-    def __init__(self, hosted_zones: HostedZones) -> None:
+    def __init__(self, hosted_zones: HostedZones, account: str = "") -> None:
         self._zones = hosted_zones
+        self._account = account
         self._operations: dict[str, Callable[[Request, str], Response]] = {
             "CreateHostedZone": self._create_zone,
             "ListHostedZones": self._list_zones,
@@ -77,6 +78,8 @@ class Route53Api:
             self._zones.admit()
             if operation not in self._operations:
                 raise Route53Error("UnknownOperationException", "the sandbox does not know this request", 404)
+            if "/hostedzone/" in request.path and self._zones.zone(resource).account != self._account:
+                raise Route53Error("AccessDenied", "User is not authorized to access this resource", 403)
             return self._operations[operation](request, resource)
         except Route53Error as error:
             return error_response(error.code, error.message, error.status)
@@ -98,7 +101,7 @@ class Route53Api:
 
     def _list_zones(self, request: Request, _: str) -> Response:
         limit, marker = page_size(request, ZONES_LIMIT), request.query.get("marker", "")
-        zones = [zone for zone in self._zones.zones() if zone.zone_id >= marker]
+        zones = [zone for zone in self._zones.zones(self._account) if zone.zone_id >= marker]
         if request.query.get("hostedzonetype") == "PrivateHostedZone":
             zones = [zone for zone in zones if zone.private]
         following = zones[limit].zone_id if len(zones) > limit else ""
@@ -109,7 +112,7 @@ class Route53Api:
     def _list_zones_by_name(self, request: Request, _: str) -> Response:
         limit, query = page_size(request, ZONES_LIMIT), request.query
         start_name, start_id = query.get("dnsname", ""), query.get("hostedzoneid", "")
-        zones = self._zones.zones_by_name(start_name, start_id.rsplit("/", 1)[-1])
+        zones = self._zones.zones_by_name(start_name, start_id.rsplit("/", 1)[-1], self._account)
         body = self._zones_xml(zones[:limit]) + optional("DNSName", start_name) + optional("HostedZoneId", start_id)
         body += element("IsTruncated", boolean(len(zones) > limit))
         if len(zones) > limit:
@@ -117,7 +120,7 @@ class Route53Api:
         return xml_response("ListHostedZonesByNameResponse", body + element("MaxItems", str(limit)))
 
     def _count_zones(self, _: Request, __: str) -> Response:
-        count = element("HostedZoneCount", str(len(self._zones.zones())))
+        count = element("HostedZoneCount", str(len(self._zones.zones(self._account))))
         return xml_response("GetHostedZoneCountResponse", count)
 
     def _get_zone(self, _: Request, zone_id: str) -> Response:

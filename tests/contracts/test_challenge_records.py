@@ -77,7 +77,9 @@ def over(zones: HostedZones, clock: FakeClock, lookup: DnsLookup) -> Over:
 
     def bench(client: Any, asking: DnsLookup = lookup, delegated: bool = True) -> Bench:
         apex = f"z{next(numbers)}.test"
-        return bench_of(zones, Route53ChallengeRecords(client, asking, clock, Seeded(0), TIMEOUT), apex, delegated)
+        return bench_of(
+            zones, Route53ChallengeRecords(lambda _: client, asking, clock, Seeded(0), TIMEOUT), apex, delegated
+        )
 
     return bench
 
@@ -243,7 +245,7 @@ def test_twenty_names_of_one_zone_cost_no_more_than_one(over: Over, route53: Any
 def test_each_zone_has_a_batch_of_its_own(zones: HostedZones, clock: FakeClock, lookup: DnsLookup, route53: Any,
                                           desk: Desk) -> None:  # fmt: skip
     threads = Threads(2)
-    challenge_records = Route53ChallengeRecords(route53, lookup, clock, threads, TIMEOUT)
+    challenge_records = Route53ChallengeRecords(lambda _: route53, lookup, clock, threads, TIMEOUT)
     benches = [bench_of(zones, challenge_records, f"z{next(numbers)}.test") for _ in range(3)]
     mark = desk.mark()
 
@@ -361,6 +363,91 @@ def test_a_name_that_iam_does_not_allow_is_found_by_halving(over: Over, route53:
     assert [record for record in records if record not in standing] == [records[5]] == list(presented.refused)
     assert error.hint is not None and "route53:ChangeResourceRecordSets" in error.hint
     assert presented.left == set()
+
+
+def test_names_that_are_allowed_among_many_that_are_not_get_through_in_one_of_the_next_runs(
+    over: Over, route53: Any, desk: Desk, clock: FakeClock
+) -> None:
+    bench = over(route53)
+    records = [bench.record(f"v{number}", f"h{number}") for number in range(6)]
+    denied = Fault("refuse", "route53", "ChangeResourceRecordSets", times=0, status=403, code="AccessDenied")
+
+    def deny(phase: Phase, call: Call) -> None:
+        if (phase, call.operation) == ("before", "ChangeResourceRecordSets"):
+            denied.times = None if {value for key, value in call.context if key == "name"} - {records[2].name} else 0
+
+    through = []
+    with desk.watching(deny), desk.fault(denied):
+        for _ in range(6):
+            clock.later(timedelta(seconds=1))
+            with bench.challenge_records.presenting(records, ()) as presented:
+                through.append(records[2] not in presented.refused)
+
+    assert through.count(True) >= 4
+    assert False in through
+
+
+def test_a_zone_that_may_not_be_changed_at_all_is_known_for_what_it_is(over: Over, route53: Any, desk: Desk) -> None:
+    bench, mark = over(route53), desk.mark()
+    records = [bench.record(f"v{number}", f"h{number}") for number in range(50)]
+    denied = Fault("refuse", "route53", "ChangeResourceRecordSets", status=403, code="AccessDenied")
+
+    with desk.fault(denied), bench.challenge_records.presenting(records, ()) as presented:
+        pass
+
+    assert set(presented.refused) == set(records)
+    assert all("AccessDenied" in error.message and error.hint for error in presented.refused.values())
+    assert sum(bench.zone in error.message for error in presented.refused.values()) == 46
+    assert presented.left == set()
+    assert counted(desk, mark) == {"ChangeResourceRecordSets": 5}
+
+
+def test_leftovers_in_a_zone_that_may_not_be_read_are_left_after_one_call(over: Over, route53: Any, desk: Desk) -> None:
+    bench, mark = over(route53), desk.mark()
+    leftovers = [bench.record(f"v{number}", f"h{number}") for number in range(20)]
+
+    with (
+        desk.fault(Fault("refuse", "route53", "ListResourceRecordSets", status=403, code="AccessDenied")),
+        bench.challenge_records.presenting((), leftovers) as presented,
+    ):
+        pass
+
+    assert presented.left == set(leftovers)
+    assert counted(desk, mark) == {"ListResourceRecordSets": 1}
+
+
+def test_a_zone_that_is_gone_costs_one_call(over: Over, route53: Any, desk: Desk) -> None:
+    bench, mark = over(route53), desk.mark()
+    records = [replace(bench.record(f"v{number}", f"h{number}"), zone="ZGONE0000000000000000") for number in range(20)]
+
+    with bench.challenge_records.presenting(records, ()) as presented:
+        pass
+
+    assert set(presented.refused) == set(records)
+    assert presented.left == set()
+    assert counted(desk, mark) == {"ChangeResourceRecordSets": 1}
+
+
+def test_an_account_that_cannot_be_reached_holds_up_no_other(
+    zones: HostedZones, clock: FakeClock, lookup: DnsLookup, route53: Any
+) -> None:
+    def client_of(role_arn: str) -> Any:
+        if role_arn:
+            raise DnsError(f"the role {role_arn} cannot be assumed")
+        return route53
+
+    challenge_records = Route53ChallengeRecords(client_of, lookup, clock, Seeded(0), TIMEOUT)
+    ours, theirs = (bench_of(zones, challenge_records, f"z{next(numbers)}.test") for _ in range(2))
+    lost = replace(theirs.record("a"), role_arn="arn:aws:iam::210987654321:role/dns")
+    leftover = replace(lost, value="old")
+
+    with challenge_records.presenting([ours.record("b"), lost], [leftover]) as presented:
+        meanwhile = ours.standing(ours.name())
+
+    assert meanwhile == {"b"}
+    assert list(presented.refused) == [lost]
+    assert "cannot be assumed" in presented.refused[lost].message
+    assert presented.left == {leftover}
 
 
 def test_a_cname_in_the_way_is_told(over: Over, route53: Any, zones: HostedZones) -> None:

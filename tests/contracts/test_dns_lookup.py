@@ -123,6 +123,21 @@ def test_a_server_that_fails_is_not_no_cname(lookup: Dns, name_server: DnsServer
     assert "nameservers under [dns]" in (caught.value.hint or "")
 
 
+@pytest.mark.usefixtures("zone")
+def test_a_zone_is_delegated_to_the_name_servers_of_the_twin_that_is_served(
+    lookup: Dns, hosted_zones: HostedZones
+) -> None:
+    twin = hosted_zones.zone(hosted_zones.add("example.com"))
+    (served,) = (one for one in hosted_zones.zones() if one.name == "example.com." and one.delegated)
+
+    assert lookup.delegation("example.com") == set(served.name_servers)
+    assert not set(served.name_servers) & set(twin.name_servers)
+
+
+def test_a_zone_that_nobody_serves_is_delegated_to_nobody(lookup: Dns) -> None:
+    assert lookup.delegation("nothing.example.com") == frozenset()
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_does_not_answer_is_not_no_cname() -> None:
     begun = time.monotonic()

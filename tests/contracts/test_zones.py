@@ -44,7 +44,7 @@ def zones_with(request: pytest.FixtureRequest) -> With:
     def filled(named: Iterable[tuple[str, bool]]) -> Zones:
         for name, private in named:
             hosted_zones.add(name, private=private)
-        return Route53Zones(client)
+        return Route53Zones(lambda _: client)
 
     return filled
 
@@ -79,7 +79,7 @@ def test_two_hundred_and_fifty_zones_are_three_pages(hosted_zones_only: HostedZo
         hosted_zones_only.add(f"z{number}.test")
     mark = desk.mark()
 
-    Route53Zones(route53).hosted_zones()
+    Route53Zones(lambda _: route53).hosted_zones()
 
     assert len(desk.calls("route53", "ListHostedZones", since=mark)) == 3
 
@@ -87,9 +87,37 @@ def test_two_hundred_and_fifty_zones_are_three_pages(hosted_zones_only: HostedZo
 def test_ids_are_those_that_changes_take(hosted_zones_only: HostedZones, route53: Any) -> None:
     zone_id = hosted_zones_only.add("example.com")
 
-    (zone,) = Route53Zones(route53).hosted_zones()
+    (zone,) = Route53Zones(lambda _: route53).hosted_zones()
 
     assert zone.zone == zone_id
+
+
+def test_each_twin_is_served_by_name_servers_of_its_own(hosted_zones_only: HostedZones, route53: Any) -> None:
+    for _ in range(2):
+        hosted_zones_only.add("example.com")
+    zones = Route53Zones(lambda _: route53)
+
+    first, second = (zones.name_servers(zone) for zone in zones.hosted_zones())
+
+    assert len(first) == len(second) == 4
+    assert not first & second
+    assert first | second == {
+        server for zone in hosted_zones_only.zones() for server in zone.name_servers
+    }  # none with a final dot
+
+
+def test_name_servers_that_cannot_be_read_are_told_with_the_right_to_give(
+    hosted_zones_only: HostedZones, route53: Any, desk: Desk
+) -> None:
+    hosted_zones_only.add("example.com")
+    zones = Route53Zones(lambda _: route53)
+    (zone,) = zones.hosted_zones()
+    denied = Fault("refuse", "route53", "GetHostedZone", status=403, code="AccessDenied")
+
+    with desk.fault(denied), pytest.raises(DnsError, match=f"{zone.zone}.*AccessDenied") as caught:
+        zones.name_servers(zone)
+
+    assert "hosted_zone_id" in (caught.value.hint or "") and "route53:GetHostedZone" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -104,6 +132,6 @@ def test_zones_that_cannot_be_listed_are_not_no_zones(
     hosted_zones_only: HostedZones, route53: Any, desk: Desk, fault: Fault, code: str
 ) -> None:
     with desk.fault(fault), pytest.raises(DnsError, match=code) as caught:
-        Route53Zones(route53).hosted_zones()
+        Route53Zones(lambda _: route53).hosted_zones()
 
     assert "route53:ListHostedZones" in (caught.value.hint or "")

@@ -130,3 +130,9 @@ def test_an_entry_of_another_name_is_refused() -> None:
 
 def test_a_clear_key_never_shows_in_what_an_entry_prints() -> None:
     assert "b'key'" not in repr(Entry(pending=PENDING))
+
+
+def test_the_role_that_leads_to_a_records_account_is_remembered() -> None:
+    records = (TxtRecord("Z1", "n", "v"), TxtRecord("Z2", "n", "v", "arn:aws:iam::210987654321:role/dns"))
+
+    assert decode(encode(Entry(records=records), "www"), "www").records == records

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from certkeeper.core.errors import DnsError
-from certkeeper.core.model import HostedZone
+from certkeeper.core.model import HostedZone, ZonePlace
 from certkeeper.core.zones import (
     MOST_CHARACTERS,
     MOST_RECORDS,
@@ -15,8 +15,10 @@ from certkeeper.core.zones import (
     batches,
     challenge_name,
     choose,
+    delegated,
     follow,
     merged,
+    place_of,
     swap,
 )
 
@@ -50,7 +52,7 @@ def test_a_name_and_its_wildcard_are_proven_in_one_place(identifier: str, name: 
     ],
 )
 def test_the_zone_is_the_longest_suffix_by_labels(name: str, zones: tuple[HostedZone, ...], zone: HostedZone) -> None:
-    assert choose(name, zones) == zone
+    assert choose(name, zones) == (zone,)
 
 
 @pytest.mark.parametrize(
@@ -60,9 +62,6 @@ def test_the_zone_is_the_longest_suffix_by_labels(name: str, zones: tuple[Hosted
         pytest.param("_acme-challenge.com", (COM,), None, "no hosted zone for", "create", id="above the zone"),
         pytest.param("_acme-challenge.example.com", (), None, "no hosted zone for", "delegate", id="no zones at all"),
         pytest.param("_acme-challenge.example.com", (INSIDE,), None, "no public hosted zone", "public", id="private"),
-        pytest.param(
-            "_acme-challenge.example.com", (COM, HostedZone("ZTWO", "example.com")), None,
-            "2 public hosted zones are called example.com: ZCOM, ZTWO", "hosted_zone_id", id="twins"),
         pytest.param("_acme-challenge.example.com", (COM,), "ZNONE", "no hosted zone ZNONE", "hosted_zone_id",
                      id="an explicit id that is not there"),
         pytest.param("_acme-challenge.example.com", (COM, NET), "ZNET", "does not lie in hosted zone ZNET", "",
@@ -83,7 +82,70 @@ def test_no_zone_is_told_with_what_to_do(
 def test_an_explicit_id_wins(explicit: str) -> None:
     zones = (COM, HostedZone("ZTWO", "example.com"), SUB, INSIDE)
 
-    assert choose("_acme-challenge.a.sub.example.com", zones, explicit).zone == explicit
+    assert choose("_acme-challenge.a.sub.example.com", zones, explicit)[0].zone == explicit
+
+
+# Twins.
+
+TWIN = HostedZone("ZTWO", "example.com")
+SERVERS = {COM: frozenset({"ns-1.awsdns-00.com"}), TWIN: frozenset({"ns-2.awsdns-00.com", "ns-3.awsdns-00.net"})}
+
+
+def test_twins_are_both_told() -> None:
+    assert choose("_acme-challenge.example.com", (COM, TWIN, INSIDE, NET)) == (COM, TWIN)
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        pytest.param({"ns-2.awsdns-00.com", "ns-3.awsdns-00.net"}, id="all its name servers"),
+        pytest.param({"ns-3.awsdns-00.net", "ns.elsewhere.test"}, id="one of them beside a stranger"),
+    ],
+)
+def test_of_twins_the_one_that_the_world_asks_is_taken(live: set[str]) -> None:
+    assert delegated(SERVERS, frozenset(live)) == TWIN
+
+
+@pytest.mark.parametrize(
+    ("live", "told", "asks"),
+    [
+        pytest.param({"ns.elsewhere.test"}, "delegated to none of them", "ns.elsewhere.test", id="another provider"),
+        pytest.param(set(), "delegated to none of them", "no name server", id="not delegated"),
+        pytest.param(
+            {"ns-1.awsdns-00.com", "ns-2.awsdns-00.com"},
+            "delegated to several of them",
+            "ns-1.awsdns-00.com, ns-2.awsdns-00.com",
+            id="to both",
+        ),
+    ],
+)
+def test_twins_that_the_world_does_not_tell_apart_are_refused(live: set[str], told: str, asks: str) -> None:
+    with pytest.raises(DnsError) as caught:
+        delegated(SERVERS, frozenset(live))
+
+    assert caught.value.message == f"2 public hosted zones are called example.com: ZCOM, ZTWO; the domain is {told}"
+    assert caught.value.hint == f"say which with hosted_zone_id; the world asks {asks}"
+
+
+# Places.
+
+PLACES = (
+    ZonePlace("example.com", "arn:aws:iam::210987654321:role/dns"),
+    ZonePlace("sub.example.com", hosted_zone_id="ZSUB"),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        pytest.param("_acme-challenge.example.com", PLACES[0], id="the domain"),
+        pytest.param("_acme-challenge.a.sub.example.com", PLACES[1], id="the longer domain"),
+        pytest.param("_acme-challenge.bsub.example.com", PLACES[0], id="by labels and not by letters"),
+        pytest.param("_acme-challenge.example.net", ZonePlace(""), id="our own account"),
+    ],
+)
+def test_a_zone_is_looked_for_where_the_longest_domain_says(name: str, place: ZonePlace) -> None:
+    assert place_of(name, PLACES) == place == place_of(name, PLACES[::-1])
 
 
 # CNAMEs.

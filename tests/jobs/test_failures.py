@@ -655,7 +655,7 @@ def test_hosted_zones_that_cannot_be_listed_are_asked_for_once_a_run() -> None:
     world = World()
     asked = []
 
-    def hosted_zones() -> Any:
+    def hosted_zones(role_arn: str) -> Any:
         asked.append(1)
         raise DnsError("no answer")
 
