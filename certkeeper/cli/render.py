@@ -117,6 +117,7 @@ def _status_fields(one: Status) -> dict[str, Any]:
         "failures": one.failures,
         "next_attempt": instant(one.next_attempt),
         "budget": budget_fields(one.budget),
+        "pinned_since": instant(one.pinned_since),
     }
     if one.served is not None:
         fields["served"] = [
@@ -145,6 +146,9 @@ def status_text(survey: Survey, now: datetime, colour: bool) -> str:
             lines.append(f"{one.name}: {one.last_error}{tries}")
             if one.hint:
                 lines.append(f"  hint: {one.hint}")
+        if one.pinned_since:
+            lines.append(f"{one.name}: pinned since {minute(one.pinned_since)}, until {minute(one.renewal_time)}")
+            lines.append(f"  hint: release it with: certkeeper rollback {one.name} --release")
         for each in one.served or ():
             what = each.error or (
                 "serves what is stored" if each.same else "serves another certificate than the stored one"

@@ -60,6 +60,7 @@ def held(certificate: Certificate | None) -> Held | None:
         order_url=certificate.order_url,
         certificate_id=chain.certificate_id,
         sealing=certificate.request.private_key.sealing,
+        pinned_since=certificate.pinned_since,
     )
 
 
@@ -94,7 +95,7 @@ def successor(
     earlier = before.issued if before is not None and same_set else ()
     return Certificate(
         name=spec.name,
-        revision=max((before.revision if before else 0) + 1, int(now.timestamp())),
+        revision=next_revision(before, now),
         chain=chain,
         request=request,
         ca=spec.ca,
@@ -104,6 +105,11 @@ def successor(
         order_url=order_url,
         issued=(*(one for one in earlier if one > now - REMEMBERED), now),
     )
+
+
+def next_revision(before: Certificate | None, now: datetime) -> int:
+    """Higher than what is held, and than whatever was held before that."""
+    return max((before.revision if before else 0) + 1, int(now.timestamp()))
 
 
 def encode(certificate: Certificate) -> bytes:
@@ -132,6 +138,7 @@ def encode(certificate: Certificate) -> bytes:
             "kms_key_arn": request.private_key.kms_key_arn,
             "sealed_private_key": base64.b64encode(request.private_key.blob).decode(),
             "issued": [document.written(one) for one in certificate.issued],
+            "pinned_since": certificate.pinned_since and document.written(certificate.pinned_since),
         }
     )
 
@@ -159,6 +166,7 @@ def decode(data: bytes, name: str) -> Certificate:
         key_type=fields["key_type"],
         order_url=fields["order_url"],
         issued=tuple(document.instant(one) for one in fields["issued"]),
+        pinned_since=document.instant(fields["pinned_since"]) if fields["pinned_since"] else None,
     )
 
 

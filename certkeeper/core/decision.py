@@ -31,14 +31,16 @@ class Held:
     certificate_id: str | None = None
     information: ari.Information | None = None
     sealing: str | None = None
+    pinned_since: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Keep:
-    """Nothing to do before `until`."""
+    """Nothing to do before `until`; with `pinned` because a person said so, whatever the settings want."""
 
     until: datetime
     reason: str = "not due yet"
+    pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,34 @@ def renewal_time(validity: Validity) -> datetime:
 
 
 def due_time(held: Held) -> datetime:
-    """From when a certificate is due: the CA's own suggestion if it made one, but never in the last 1/20 of life."""
+    """From when a certificate is due: the CA's own suggestion if it made one, but never in the last 1/20 of life.
+
+    One that is pinned: from when 1/10 of its life is left, or when the CA wants it back.
+    """
+    if held.pinned_since is not None:
+        return min(held.validity.not_after - held.validity.lifetime / 10, _wanted_back(held))
     if not isinstance(held.information, ari.Window):
         return renewal_time(held.validity)
     floor = held.validity.not_after - held.validity.lifetime / 20
     return min(ari.instant(held.information, held.serial_number, PERIOD), floor)
+
+
+def _wanted_back(held: Held) -> datetime:
+    """When the CA wanted an earlier certificate replaced other than for its age; never if it did not.
+
+    The window that every certificate has says nothing here: it lies where renewal time is, is wide, and passes while
+    a pin holds. What RFC 9773 section 4.2 puts into the past to have it replaced is neither.
+    """
+    window, lifetime = held.information, held.validity.lifetime
+    if not isinstance(window, ari.Window):
+        return held.validity.not_after
+    usual = abs(window.end - renewal_time(held.validity)) <= lifetime / 50 and window.end - window.start > lifetime / 99
+    return held.validity.not_after if usual else window.end
+
+
+def pinned(held: Held, now: datetime) -> bool:
+    """Whether a person has made this earlier certificate current, and it still may be."""
+    return held.pinned_since is not None and now < due_time(held)
 
 
 def decide(
@@ -102,14 +127,16 @@ def decide(
     `issued` are the instants of the last week's certificates for exactly these identifiers, under whatever name.
     """
     ask = ask or Ask()
-    reason = why_due(spec, held, now)
+    halted = held is not None and pinned(held, now)
+    reason = None if halted else why_due(spec, held, now)
     if reason is not None and held is not None and not ask.force and rehearsal_over_real(spec, held, now):
         return Keep(held.validity.not_after, "a staging CA does not replace a real certificate without --force")
     if reason is None and ask.force:
         reason = "asked for by --force"
     if reason is None:
         assert held is not None  # noqa: S101 - why_due() has a reason for whatever is not held
-        return Keep(until=due_time(held))
+        release = f"pinned; release it with: certkeeper rollback {spec.name} --release"
+        return Keep(due_time(held), release, pinned=True) if halted else Keep(due_time(held))
     if failure is not None:
         until = (failure.not_before or now) if ask.by_name else failure.next_attempt
         if now < until:
@@ -137,8 +164,8 @@ def _unaffordable(
 
 def exempt(spec: CertificateSpec, held: Held | None, now: datetime) -> bool:
     """Whether an order now, naming its predecessor, is free of the CA's limits: inside the suggested window."""
-    if held is None or held.ca != spec.ca or held.certificate_id is None:
-        return False
+    if held is None or held.ca != spec.ca or held.certificate_id is None or held.pinned_since is not None:
+        return False  # what was rolled back to has had its successor
     window = held.information
     return isinstance(window, ari.Window) and window.start <= now < window.end
 

@@ -52,6 +52,7 @@ _OPTIONAL = {
     "key_type": str,
     "issuer": str,
     "certificate_id": str,
+    "pinned_since": str,
 }
 
 

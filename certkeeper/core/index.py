@@ -166,6 +166,7 @@ def _held_fields(held: Held) -> dict[str, Any]:
         "order_url": held.order_url,
         "certificate_id": held.certificate_id,
         "sealing": held.sealing,
+        "pinned_since": held.pinned_since and written(held.pinned_since),
         "information": held.information and _information_fields(held.information),
     }
 
@@ -182,6 +183,7 @@ def _held(fields: dict[str, Any]) -> Held:
         order_url=fields["order_url"],
         certificate_id=fields.get("certificate_id"),
         sealing=fields.get("sealing"),
+        pinned_since=instant(fields["pinned_since"]) if fields.get("pinned_since") else None,
         information=_information(fields["information"]) if fields.get("information") else None,
     )
 

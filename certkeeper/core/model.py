@@ -78,7 +78,10 @@ class Chain:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the store keeps for one name. `key_type` and `order_url` are unknown for what others wrote."""
+    """What the store keeps for one name. `key_type` and `order_url` are unknown for what others wrote.
+
+    `pinned_since` is when a person made this earlier one current again; None if nobody did.
+    """
 
     name: str
     revision: int
@@ -90,6 +93,7 @@ class Certificate:
     key_type: str | None
     order_url: str | None
     issued: tuple[datetime, ...]
+    pinned_since: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class Case:
     unproven: tuple[tuple[Authorization, TxtRecord], ...] = ()
     leftovers: tuple[TxtRecord, ...] = ()
     working: bool = False
+    pinned: bool = False
     busy: bool = False
     error: CertkeeperError | None = None
     outcome: Outcome | None = None

@@ -9,6 +9,7 @@ from datetime import timedelta
 from certkeeper.core.accounts import Accounts
 from certkeeper.core.certificates import Certificates
 from certkeeper.core.decision import PERIOD
+from certkeeper.core.history import History
 from certkeeper.core.journal import Journal
 from certkeeper.core.model import ZonePlace
 from certkeeper.core.ports import (
@@ -63,6 +64,10 @@ class Keeper:
     @property
     def certificates(self) -> Certificates:
         return Certificates(self.certificate_records)
+
+    @property
+    def history(self) -> History:
+        return History(self.records)
 
     @property
     def accounts(self) -> Accounts:

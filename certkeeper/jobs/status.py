@@ -8,7 +8,7 @@ from datetime import datetime
 
 from certkeeper.core import index as indexes
 from certkeeper.core.budget import Budget, exact_set, limits_of
-from certkeeper.core.decision import Keep, Pause, decide, due_time, state
+from certkeeper.core.decision import Keep, Pause, decide, due_time, pinned, state
 from certkeeper.core.errors import DocumentError
 from certkeeper.core.index import Facts, Index, Issued, issued_by_set
 from certkeeper.core.model import CertificateSpec
@@ -47,6 +47,7 @@ class Status:
     failures: int = 0
     next_attempt: datetime | None = None
     budget: Budget | None = None
+    pinned_since: datetime | None = None
     served: tuple[Served, ...] | None = None
 
     @property
@@ -117,6 +118,7 @@ def _status(name: str, spec: CertificateSpec | None, facts: Facts, spent: Issued
         failures=failure.count if failure else 0,
         next_attempt=failure.next_attempt if failure else None,
         budget=_budget(spec, spent, now) if spec else None,
+        pinned_since=held.pinned_since if held and pinned(held, now) else None,
     )
 
 

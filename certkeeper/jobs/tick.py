@@ -12,6 +12,7 @@ of due names share one DNS wait. The laws it keeps:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -166,11 +167,12 @@ def _open(run: Run, case: Case) -> None:
     keeper, spec = run.keeper, case.spec
     read = keeper.journal.read(spec.name)
     case.held, case.held_version = keeper.certificates.read(spec.name)
-    _believe(case.held, read)
+    believe(case.held, read)
     case.entry = settled(read.entry, case.held.order_url if case.held else None)
     elsewhere = case.entry.claim is not None and read.held_by_another(keeper.holder)
     issued = {*case.issued, *(case.held.issued if case.held else ())}
     decision = decide(spec, case.public, case.entry.failure, keeper.clock.now(), case.ask, issued)
+    case.pinned = isinstance(decision, Keep) and decision.pinned
     if not isinstance(decision, Renew):
         case.outcome = still(spec, case.public, case.entry.failure, decision)
         if elsewhere or _tidy(case.entry, read.entry, decision):
@@ -180,7 +182,8 @@ def _open(run: Run, case: Case) -> None:
         return
     _claim(run, case, read)
     case.leftovers = case.entry.records
-    begun = case.entry.pending is not None
+    # A pin holds up what was begun, too; it is not given up.
+    begun = case.entry.pending is not None and not case.pinned
     if not isinstance(decision, Renew) and (not begun or (isinstance(decision, Pause) and decision.why is None)):
         return
     # What was begun is finished, due or not, affordable or not: it may be paid for already.
@@ -192,7 +195,7 @@ def _open(run: Run, case: Case) -> None:
         _note_what_to_prove(run, case)
 
 
-def _believe(certificate: Certificate | None, read: Read) -> None:
+def believe(certificate: Certificate | None, read: Read) -> None:
     """Raise StoreError if what was read is older than what was written: some stores are only consistent eventually."""
     written = read.entry.revision
     stale = written is not None and (certificate is None or certificate.revision < written)
@@ -204,7 +207,7 @@ def _believe(certificate: Certificate | None, read: Read) -> None:
 def _tidy(entry: Entry, as_read: Entry, decision: Keep | Pause) -> bool:
     if isinstance(decision, Pause):
         return entry == as_read and entry.claim is None and not entry.records
-    return entry == as_read and entry.tidy
+    return entry == as_read and (replace(entry, pending=None) if decision.pinned else entry).tidy
 
 
 def _claim(run: Run, case: Case, read: Read) -> None:
@@ -418,12 +421,22 @@ def _finish(run: Run, case: Case) -> None:
         raise ChainError("the certificate of this order has expired meanwhile", "the next run orders anew")
     prove(chain, pending.request, case.spec, now)
     new = successor(case.held, case.spec, chain, pending.request, pending.account_url, pending.url, now)
+    _keep_earlier(run, case)
     keeper.certificates.write(new, case.held_version)
     case.entry = replace(case.entry, revision=new.revision)
     keeper.tell(case.spec.name, "stored")
     case.held = new
     until = Keep(renewal_time(chain.validity))
     case.outcome = told(case.spec, case.public, "renewed", case.reason, until=until)
+
+
+def _keep_earlier(run: Run, case: Case) -> None:
+    if case.held is not None:
+        try:
+            run.keeper.history.keep(case.held)
+        except StoreError as error:
+            # What is paid for is stored all the same.
+            case.reason = f"{case.reason}; the one before could not be kept: {error.message}"
 
 
 def _finalized(run: Run, case: Case, order: Order) -> Order:
@@ -487,7 +500,8 @@ def _conclude(run: Run, case: Case) -> None:
     entry = replace(case.entry, claim=None)
     if case.error is None:
         paused = case.outcome is not None and case.outcome.outcome == "waiting"
-        entry = replace(entry, pending=entry.pending if paused else None, failure=entry.failure if paused else None)
+        pending = entry.pending if paused or case.pinned else None
+        entry = replace(entry, pending=pending, failure=entry.failure if paused else None)
     try:
         _write(run, case, entry)
     except Conflict:
@@ -498,6 +512,9 @@ def _conclude(run: Run, case: Case) -> None:
         if case.outcome is not None and case.outcome.error is None:
             reason = f"{case.outcome.reason}; its journal could not be closed yet: {error.message}"
             case.outcome = replace(case.outcome, reason=reason)
+    if case.outcome is not None and case.outcome.outcome == "renewed":
+        with suppress(StoreError):  # the next renewal removes what is too old
+            run.keeper.history.prune(case.spec.name)
 
 
 def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:

@@ -1,0 +1,201 @@
+"""Earlier certificates: which there are, and making one of them current again.
+
+A rollback is written like a renewal: the claim first, then what is replaced into the history, then the certificate at
+the version that was read, then the closed entry. So a tick that is under way finds itself overtaken, and a rollback
+that was killed has either happened or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from certkeeper.core.ari import Window
+from certkeeper.core.certificates import held, next_revision
+from certkeeper.core.decision import in_date, pinned
+from certkeeper.core.errors import ChainError, Conflict, DocumentError, SettingsError, StoreError
+from certkeeper.core.journal import Claim, Read, settled
+from certkeeper.core.model import Certificate
+from certkeeper.jobs import survey
+from certkeeper.jobs.keeper import Keeper
+from certkeeper.jobs.tick import believe
+
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """One certificate of a name. `problem` is why it cannot be made current, None if it can or is."""
+
+    revision: int
+    certificate: Certificate | None
+    current: bool = False
+    pinned: bool = False
+    problem: str | None = None
+
+
+def history(keeper: Keeper, name: str) -> tuple[Earlier, ...]:
+    """The current certificate and the earlier ones, the newest first. Raises StoreError, DocumentError."""
+    now = keeper.clock.now()
+    current, _ = keeper.certificates.read(name)
+    found = [_earlier(keeper, name, revision, now) for revision in keeper.history.revisions(name)]
+    if current is None:
+        return tuple(found)
+    # A run that was killed may have left what is current here too.
+    others = [one for one in found if not _is(one.certificate, current)]
+    facts = held(current)
+    is_pinned = facts is not None and pinned(facts, now)
+    return (Earlier(current.revision, current, current=True, pinned=is_pinned), *others)
+
+
+def _is(one: Certificate | None, other: Certificate | None) -> bool:
+    return one is not None and other is not None and one.chain.serial_number == other.chain.serial_number
+
+
+def _earlier(keeper: Keeper, name: str, revision: int, now: datetime) -> Earlier:
+    try:
+        certificate = keeper.history.read(name, revision)
+    except DocumentError as error:
+        return Earlier(revision, None, problem=error.message)
+    return Earlier(revision, certificate, problem=_problem(certificate, now))
+
+
+def _problem(certificate: Certificate | None, now: datetime) -> str | None:
+    if certificate is None:
+        return "it is gone"
+    facts = held(replace(certificate, pinned_since=now))
+    if not in_date(facts, now):
+        return "it is not in date"
+    return None if facts is not None and pinned(facts, now) else "less than 1/10 of its lifetime is left"
+
+
+def rollback(keeper: Keeper, name: str, revision: int | None = None) -> Certificate:
+    """Make an earlier certificate current, as a new revision that is pinned; without `revision` the newest one that is
+    older than the current one. What is current already is left alone.
+
+    Raises SettingsError if there is none such, ChainError if it must not be served, StoreError, DocumentError.
+    """
+    return _again(keeper, name, lambda: _rolled_back(keeper, name, revision))
+
+
+def release(keeper: Keeper, name: str) -> Certificate:
+    """Take the pin away; what is due then is renewed by the next tick. Raises like `rollback`."""
+    return _again(keeper, name, lambda: _released(keeper, name))
+
+
+def _again(keeper: Keeper, name: str, attempt: Callable[[], Certificate]) -> Certificate:
+    for _ in range(TRIES):
+        try:
+            done = attempt()
+        except Conflict:
+            continue  # another run was at work on it and came first: look at what it has made of it
+        _note(keeper)
+        return done
+    raise StoreError(f"others keep writing {name}", "try again when they have ended")
+
+
+def _note(keeper: Keeper) -> None:
+    try:
+        trouble = survey.note(keeper, survey.refreshed(keeper), ())
+    except StoreError as error:
+        trouble = error
+    if trouble is not None:
+        keeper.tell("", f"the index shows it only after the next run: {trouble.message}")
+
+
+def _rolled_back(keeper: Keeper, name: str, revision: int | None) -> Certificate:
+    read = keeper.journal.read(name)
+    current, version = keeper.certificates.read(name)
+    believe(current, read)
+    target = _chosen(keeper, name, current, revision)
+    if _is(target, current):
+        assert current is not None  # noqa: S101 - _is() says so
+        return current if current.pinned_since else _written(keeper, read, current, version, current, pin=True)
+    _prove(keeper, target)
+    new = _written(keeper, read, current, version, target, pin=True)
+    keeper.history.remove(name, target.revision)  # it is the current one now
+    keeper.history.prune(name)
+    return new
+
+
+def _released(keeper: Keeper, name: str) -> Certificate:
+    read = keeper.journal.read(name)
+    current, version = keeper.certificates.read(name)
+    believe(current, read)
+    if current is None or current.pinned_since is None:
+        raise SettingsError(f"{name} is not pinned", f"look at it with: certkeeper history {name}")
+    return _written(keeper, read, current, version, current, pin=False)
+
+
+def _written(
+    keeper: Keeper, read: Read, current: Certificate | None, version: str | None, target: Certificate, *, pin: bool
+) -> Certificate:
+    now, name = keeper.clock.now(), target.name
+    # An order under way stays in the entry; a pin holds it up.
+    entry = settled(read.entry, current.order_url if current else None)
+    entry = replace(entry, claim=Claim(keeper.holder, keeper.term))
+    at = keeper.journal.write(name, entry, read.version)
+    if current is not None and not _is(current, target):
+        keeper.history.keep(current)
+    new = replace(
+        target,
+        revision=next_revision(current or target, now),
+        issued=current.issued if current and _same_set(current, target) else target.issued,
+        pinned_since=now if pin else None,
+    )
+    keeper.certificates.write(new, version)
+    try:
+        keeper.journal.write(name, replace(entry, claim=None, failure=None, revision=new.revision), at)
+    except Conflict:
+        keeper.tell(name, "another run has taken it over meanwhile")
+    return new
+
+
+def _same_set(one: Certificate, other: Certificate) -> bool:
+    return set(one.chain.identifiers) == set(other.chain.identifiers)
+
+
+def _chosen(keeper: Keeper, name: str, current: Certificate | None, revision: int | None) -> Certificate:
+    kept = history(keeper, name)
+    look = f"see what there is: certkeeper history {name}"
+    if revision is None:
+        if current is not None and current.pinned_since is not None:
+            raise SettingsError(f"{name} is pinned to an earlier certificate already", f"name a revision; {look}")
+        older = [one for one in kept if not one.current and one.problem is None and _older(one, current)]
+        if not older:
+            raise SettingsError(f"there is no earlier certificate of {name} that could be made current", look)
+        return _certificate(older[0])
+    for one in kept:
+        if one.revision == revision:
+            if one.problem is not None:
+                raise SettingsError(f"revision {revision} of {name} cannot be made current: {one.problem}", look)
+            return _certificate(one)
+    raise SettingsError(f"there is no revision {revision} of {name}", look)
+
+
+def _certificate(one: Earlier) -> Certificate:
+    assert one.certificate is not None  # noqa: S101 - one without a certificate has a problem
+    return one.certificate
+
+
+def _older(one: Earlier, current: Certificate | None) -> bool:
+    before = _certificate(one).chain.validity.not_before
+    return current is None or before < current.chain.validity.not_before
+
+
+def _prove(keeper: Keeper, target: Certificate) -> None:
+    """Raise ChainError unless it is whole, and the CA does not want it replaced."""
+    chain = keeper.chains.read(target.chain.pem)
+    said = chain.serial_number, set(chain.identifiers), chain.spki_sha256
+    if said != (target.chain.serial_number, set(target.chain.identifiers), target.request.spki_sha256):
+        raise ChainError(f"revision {target.revision} is not what its document says", "take another one")
+    if chain.certificate_id is None:
+        return
+    now = keeper.clock.now()
+    information = keeper.renewal_information.ask(target.ca, chain.certificate_id, now)
+    facts = held(replace(target, pinned_since=now))
+    if isinstance(information, Window) and facts and not pinned(replace(facts, information=information), now):
+        raise ChainError(
+            f"the CA wants revision {target.revision} replaced; it may have been revoked", "take another one"
+        )
