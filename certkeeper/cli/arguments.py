@@ -43,6 +43,8 @@ def parser() -> argparse.ArgumentParser:
     _plan(commands)
     _renew(commands)
     _status(commands)
+    _history(commands)
+    _rollback(commands)
     _user_data(commands)
     _policy(commands)
     _package(commands)
@@ -133,6 +135,34 @@ def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )  # fmt: skip
     page = command.add_argument("--html", metavar="FILE", help="also write a page")
     page.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's way
+
+
+def _name(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", metavar="NAME", help="a certificate's name")
+
+
+def _history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "history", "the current certificate of a name, and the last three before it",
+        "certkeeper history example.com --json",
+    )  # fmt: skip
+    _name(command)
+    _json(command)
+
+
+def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands,
+        "rollback",
+        "make an earlier certificate current again, and keep it",
+        "certkeeper rollback example.com",
+    )
+    _name(command)
+    which = command.add_mutually_exclusive_group()
+    which.add_argument(
+        "revision", nargs="?", type=int, metavar="REVISION", help="as history lists it (default: the one before)"
+    )
+    which.add_argument("--release", action="store_true", help="let what is current be renewed again when it is due")
 
 
 def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

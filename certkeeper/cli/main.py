@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certkeeper import config, wiring
-from certkeeper.cli import arguments, policy, remotely, render, settings_file
+from certkeeper.cli import arguments, earlier, policy, remotely, render, settings_file
 from certkeeper.cli.loading import chosen, known_names, read_settings
 from certkeeper.cli.terminal import (
     BAD_NEWS,
@@ -251,6 +251,8 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "plan": _plan,
     "renew": _renew,
     "status": _status,
+    "history": earlier.run_history,
+    "rollback": earlier.run_rollback,
     "user-data": _user_data,
     "policy": policy.run,
     "package": _package,

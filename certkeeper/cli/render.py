@@ -11,6 +11,7 @@ from certkeeper import __version__
 from certkeeper.core.budget import Budget
 from certkeeper.core.document import written
 from certkeeper.core.model import Outcome
+from certkeeper.jobs.history import Earlier
 from certkeeper.jobs.status import Planned, Status, Survey
 
 COLOURS = {
@@ -91,6 +92,35 @@ def budget_fields(budget: Budget | None) -> dict[str, Any] | None:
         return None
     exact = {"left": budget.whole, "of": budget.count, "possible_from": instant(budget.possible_from)}
     return {"exact_set": exact}
+
+
+def history_json(name: str, found: Sequence[Earlier]) -> dict[str, Any]:
+    return {"name": name, "history": [_history_fields(one) for one in found]}
+
+
+def _history_fields(one: Earlier) -> dict[str, Any]:
+    chain = one.certificate.chain if one.certificate else None
+    return {
+        "revision": one.revision,
+        "serial_number": chain.serial_number if chain else None,
+        "not_before": instant(chain.validity.not_before) if chain else None,
+        "not_after": instant(chain.validity.not_after) if chain else None,
+        "issuer": chain.issuer if chain else None,
+        "current": one.current,
+        "pinned": one.pinned,
+        "problem": one.problem,
+    }
+
+
+def history_text(found: Sequence[Earlier], colour: bool) -> str:
+    rows = []
+    for one in found:
+        chain = one.certificate.chain if one.certificate else None
+        word = "pinned" if one.pinned else "current" if one.current else one.problem or "earlier"
+        dates = (minute(chain.validity.not_before), minute(chain.validity.not_after)) if chain else ("-", "-")
+        serial, issuer = (chain.serial_number, chain.issuer) if chain else ("-", "-")
+        rows.append((str(one.revision), serial, *dates, issuer, word))
+    return table(("REVISION", "SERIAL", "FROM", "EXPIRES", "ISSUER", "STATE"), rows, colour)
 
 
 def status_json(survey: Survey) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def _again(keeper: Keeper, name: str, attempt: Callable[[], Certificate]) -> Cer
 
 def _note(keeper: Keeper) -> None:
     try:
-        trouble = survey.note(keeper, survey.refreshed(keeper), ())
+        _, trouble = survey.note(keeper, survey.refreshed(keeper), ())
     except StoreError as error:
         trouble = error
     if trouble is not None:

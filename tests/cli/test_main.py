@@ -24,7 +24,20 @@ from certkeeper.sandbox.calls import Desk, Fault
 from certkeeper.sandbox.route53 import HostedZones
 from tests.fakes import START, FakeClock, World
 
-COMMANDS = ("init", "plan", "renew", "status", "user-data", "package", "alert", "demo", "completion")
+COMMANDS = (
+    "init",
+    "plan",
+    "renew",
+    "status",
+    "history",
+    "rollback",
+    "policy",
+    "user-data",
+    "package",
+    "alert",
+    "demo",
+    "completion",
+)
 SETTINGS = f"""\
 store = "s3://bucket/prod"
 bucket_owner = "{ACCOUNT}"

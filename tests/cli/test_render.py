@@ -140,6 +140,7 @@ def test_a_status_as_json_has_exactly_the_fields_that_were_promised() -> None:
                 "failures": 0,
                 "next_attempt": None,
                 "budget": {"exact_set": {"left": 3, "of": 5, "possible_from": "2026-12-03T02:20:00Z"}},
+                "pinned_since": None,
             },
             {
                 "name": "api",
@@ -156,6 +157,7 @@ def test_a_status_as_json_has_exactly_the_fields_that_were_promised() -> None:
                 "failures": 3,
                 "next_attempt": "2026-12-03T03:20:00Z",
                 "budget": None,
+                "pinned_since": None,
             },
         ],
     }
