@@ -153,11 +153,7 @@ def identifier(text: str) -> str:
     """A DNS name or wildcard as an A-label in lower case (RFC 5890). Raises ValueError, with a sentence."""
     text = text.strip().removesuffix(".")
     name = text.removeprefix("*.")
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        pass
-    else:
+    if _is_ip_address(name.strip("[]")):
         raise ValueError("an IP address cannot be certified by dns-01")
     try:
         name = name.lower() if name.isascii() else idna.encode(name, uts46=True).decode()
@@ -510,6 +506,16 @@ def _dotted(name: str, said: Mapping[str, Any]) -> list[str]:
     return [
         dotted for inner, fields in said.items() for dotted in _dotted(f"{name}.{inner}", fields) or [f"{name}.{inner}"]
     ]
+
+
+def _is_ip_address(text: str) -> bool:
+    if not (text[-1:].isdigit() or ":" in text):
+        return False  # saves the time, with thousands of names
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_address(server: str) -> bool:
