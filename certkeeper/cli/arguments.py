@@ -68,7 +68,7 @@ def _command(
 
 def _init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(
-        commands, "init", "write a commented certkeeper.toml",
+        commands, "init", "write a commented certkeeper.toml; with --from, the one that was deployed",
         "certkeeper init --store s3://certkeeper-123456789012-eu-west-1/prod --identifier example.com",
     )  # fmt: skip
     command.add_argument("--store", dest="new_store", metavar="s3://BUCKET/PREFIX", help="where certificates are kept")

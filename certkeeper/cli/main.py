@@ -59,6 +59,12 @@ def _init(said: Namespace) -> int:
     path = Path(said.config or "certkeeper.toml")
     if path.exists():
         raise SettingsError(f"{path} exists already", "edit it, or write another one with --config FILE")
+    if said.store:
+        text = wiring.stored_text(said.store)
+        config.parse(text, f"{said.store}/{wiring.SETTINGS_PATH}")
+        _write_new(path, text)
+        talk(f"wrote {path}, as it lies in {said.store}")
+        return GOOD
     asking = sys.stdin.isatty() and not said.yes
     store = said.new_store or asked(asking, "Store", "s3://certkeeper-123456789012-eu-west-1/prod")
     identifiers = said.identifier or asked(asking, "DNS names, separated by spaces", "example.com").split()

@@ -379,6 +379,20 @@ def test_a_plan_for_an_empty_store(aws: AwsServer, capsys: Captured) -> None:
     assert aws.objects("bucket") == {}
 
 
+def test_init_from_the_store_gives_the_deployed_settings_back(aws: AwsServer, capsys: Captured) -> None:
+    aws.put_object("bucket", "prod/settings.toml", SETTINGS.encode())
+
+    Path("certkeeper.toml").unlink()
+    assert main(["--from", "s3://bucket/prod", "init"]) == GOOD
+    assert Path("certkeeper.toml").read_text() == SETTINGS
+    assert "as it lies in s3://bucket/prod" in capsys.readouterr().err
+
+    assert main(["--from", "s3://bucket/prod", "init"]) == NO_NEWS  # nothing is overwritten
+    assert main(["--from", "s3://bucket/prod", "--config", "other.toml", "init"]) == GOOD
+    assert main(["--from", "s3://bucket/nowhere", "--config", "third.toml", "init"]) == NO_NEWS
+    assert {path.name for path in Path().iterdir()} == {"certkeeper.toml", "other.toml"}
+
+
 def test_settings_from_the_store(aws: AwsServer, capsys: Captured) -> None:
     Path("certkeeper.toml").unlink()
     aws.put_object("bucket", "prod/settings.toml", SETTINGS.encode())

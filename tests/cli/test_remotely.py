@@ -1,0 +1,135 @@
+"""`renew` through the deployed function: what is asked, what is told, and the exit status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from certkeeper import wiring
+from certkeeper.cli import remotely
+from certkeeper.cli.main import main
+from certkeeper.cli.terminal import BAD_NEWS, GOOD, NO_NEWS
+from certkeeper.core.errors import FunctionError
+from certkeeper.core.model import Outcome
+from certkeeper.core.report import outcomes_json
+from tests.fakes import START
+
+SETTINGS = """\
+store = "s3://bucket/prod"
+sealing = "store"
+deployment = "prod"
+[certificates.www]
+identifiers = ["example.com"]
+"""
+RENEWED = Outcome("www", "renewed", "due", "4a1b", START.replace(year=2126))
+FAILED = replace(RENEWED, outcome="failed", error="no zone", hint="make one")
+Captured = pytest.CaptureFixture[str]
+
+
+@dataclass
+class FakeFunction:
+    """Answers as told; `before` runs while somebody waits for the answer."""
+
+    answer: dict[str, Any]
+    refuse: FunctionError | None = None
+    before: Callable[[], object] = lambda: None
+    asked: list[dict[str, Any]] = field(default_factory=list)
+
+    def ask(self, event: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(event)
+        self.before()
+        if self.refuse:
+            raise self.refuse
+        return self.answer
+
+
+@dataclass
+class FakeLog:
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    looked: Event = field(default_factory=Event)
+
+    def new_lines(self) -> list[dict[str, Any]]:
+        new, self.lines = self.lines, []
+        self.looked.set()
+        return new
+
+
+@pytest.fixture(name="log")
+def _log() -> FakeLog:
+    return FakeLog()
+
+
+@pytest.fixture(name="function")
+def _function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: FakeLog) -> FakeFunction:
+    monkeypatch.chdir(tmp_path)
+    Path("certkeeper.toml").write_text(SETTINGS)
+    function = FakeFunction(outcomes_json([RENEWED]))
+    monkeypatch.setattr(remotely, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(
+        wiring,
+        "deployed",
+        lambda settings: wiring.Deployed(function, "eu-west-1", lambda since: log),  # type: ignore[arg-type,return-value] # fakes
+    )
+    return function
+
+
+def test_the_function_is_asked_and_its_outcomes_are_ours(function: FakeFunction, capsys: Captured) -> None:
+    assert main(["renew", "www", "--force", "--spend-reserve", "--json"]) == GOOD
+
+    assert function.asked == [{"names": ["www"], "force": True, "spend_reserve": True}]
+    assert json.loads(capsys.readouterr().out) == outcomes_json([RENEWED])
+
+
+def test_a_name_that_failed_there_is_bad_news_here(function: FakeFunction, capsys: Captured) -> None:
+    function.answer = outcomes_json([FAILED])
+
+    assert main(["renew"]) == BAD_NEWS
+
+    said = capsys.readouterr()
+    assert "certkeeper: error: www: no zone" in said.err
+    assert "certkeeper: hint: make one" in said.err
+    assert "failed" in said.out
+
+
+def test_a_function_that_could_not_run_is_no_news(function: FakeFunction, capsys: Captured) -> None:
+    function.refuse = FunctionError("the function prod could not run: the store is out of reach", "look at its log")
+
+    assert main(["renew"]) == NO_NEWS
+    assert "the store is out of reach" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answer", [{}, {"outcomes": [{"name": "www"}]}, {"outcomes": None}])
+def test_an_answer_that_is_none_is_said(function: FakeFunction, capsys: Captured, answer: dict[str, Any]) -> None:
+    function.answer = answer
+
+    assert main(["renew"]) == NO_NEWS
+    assert "not that of a tick" in capsys.readouterr().err
+
+
+def test_what_the_function_does_is_told_while_it_works(function: FakeFunction, log: FakeLog, capsys: Captured) -> None:
+    log.lines = [{"name": "www", "doing": "finalizing"}, {"tick": "ended"}]
+    function.before = lambda: log.looked.wait(10)
+
+    assert main(["renew", "--verbose"]) == GOOD
+
+    assert "certkeeper: www: finalizing\n" in capsys.readouterr().err
+
+
+def test_an_unknown_name_is_refused_before_the_function_is_asked(function: FakeFunction) -> None:
+    assert main(["renew", "nobody"]) == NO_NEWS
+    assert function.asked == []
+
+
+def test_a_trial_notice_is_asked_of_the_function(function: FakeFunction, capsys: Captured) -> None:
+    function.answer = {"alert": "certkeeper: a trial"}
+
+    assert main(["alert", "--test"]) == GOOD
+
+    assert function.asked == [{"alert": "test"}]
+    assert "sent: certkeeper: a trial" in capsys.readouterr().err
