@@ -13,9 +13,10 @@ from typing import Any
 
 import idna
 
+from certkeeper.core.decision import is_staging
 from certkeeper.core.document import is_name
 from certkeeper.core.errors import SettingsError
-from certkeeper.core.model import KEY_TYPES, CertificateSpec, ZonePlace
+from certkeeper.core.model import KEY_TYPES, CertificateSpec, FallbackCa, ZonePlace
 
 DIRECTORIES = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
@@ -27,8 +28,8 @@ LONGEST_PROPAGATION = 600
 LONGEST_NAME = 253 - len("_acme-challenge.")
 LONGEST_PREFIX = 400  # a secret's name has 512 letters at most, and ends in a certificate's name
 
-TOP = ("store", "bucket_owner", "certificates_in", "sealing", "kms_key", "deployment", "include", "ca", "alerts",
-       "dns", "defaults", "certificates")  # fmt: skip
+TOP = ("store", "bucket_owner", "certificates_in", "sealing", "kms_key", "deployment", "include", "ca",
+       "fallback_ca", "alerts", "dns", "defaults", "certificates")  # fmt: skip
 CA = ("directory", "contact", "ca_bundle", "profile", "eab_kid", "eab_hmac_key")
 CERTIFICATE = ("identifiers", "key_type", "ca", "profile", "hosted_zone_id", "readers", "reuse_private_key")
 DEFAULTS = tuple(key for key in CERTIFICATE if key != "identifiers")
@@ -98,6 +99,7 @@ class Settings:
     specs: tuple[CertificateSpec, ...]
     secrets_prefix: str | None = None
     zone_places: tuple[ZonePlace, ...] = ()
+    fallback_cas: tuple[CaSettings, ...] = ()
 
     @property
     def store(self) -> str:
@@ -105,8 +107,9 @@ class Settings:
 
     def authorities(self) -> tuple[CaSettings, ...]:
         """Every CA that a certificate may come from."""
-        others = sorted({spec.ca for spec in self.specs} - {self.ca.directory})
-        return (self.ca, *(CaSettings(one, self.ca.contact, self.ca.ca_bundle) for one in others))
+        named = (self.ca, *self.fallback_cas)
+        others = sorted({spec.ca for spec in self.specs} - {one.directory for one in named})
+        return (*named, *(CaSettings(one, self.ca.contact, self.ca.ca_bundle) for one in others))
 
 
 def read(path: Path) -> Settings:
@@ -189,12 +192,13 @@ class _Reader:
         bucket, prefix = self._store(said)
         sealing, kms_key = self._sealing(said)
         self.sealing = sealing
-        ca = self._ca(said)
+        ca = self._ca(self._table(said, "ca", CA), "ca.")
+        fallback_cas = self._fallback_cas(said, ca)
         dns = self._table(said, "dns", DNS)
         alerts = self._table(said, "alerts", ALERTS)
         for key in alerts:
             self._text(alerts, key, "alerts.", _MAIL, "an e-mail address")
-        specs = self._certificates(said, included, ca)
+        specs = self._certificates(said, included, ca, fallback_cas)
         settings = Settings(
             file=self.file,
             bucket=bucket,
@@ -210,6 +214,7 @@ class _Reader:
             specs=specs,
             secrets_prefix=self._secrets_prefix(said),
             zone_places=self._zone_places(dns),
+            fallback_cas=fallback_cas,
         )
         if self.faults:
             raise Faults(self.faults)
@@ -296,26 +301,51 @@ class _Reader:
             self.fault("kms_key", 'has no use with sealing = "store"', 'remove it, or set sealing = "kms"')
         return sealing, kms_key
 
-    def _ca(self, said: Mapping[str, Any]) -> CaSettings:
-        table = self._table(said, "ca", CA)
-        kid, hmac_key = self._text(table, "eab_kid", "ca."), self._text(table, "eab_hmac_key", "ca.", what="the key")
+    def _fallback_cas(self, said: Mapping[str, Any], first: CaSettings) -> tuple[CaSettings, ...]:
+        tables = said.get("fallback_ca", {})
+        if not isinstance(tables, dict) or not all(isinstance(one, dict) for one in tables.values()):
+            self.fault("fallback_ca", "must be tables with a name each", "like [fallback_ca.google]")
+            return ()
+        found: list[CaSettings] = []
+        for name, table in tables.items():
+            place = f"fallback_ca.{name}."
+            self._known(table, CA, place)
+            if "directory" not in table:
+                self.fault(f"{place}directory", "missing", "which CA is it? directory = an https directory URL")
+                continue
+            one = self._ca(table, place)
+            if one.directory in [first.directory, *(other.directory for other in found)]:
+                self.fault(f"{place}directory", "is the directory of another CA of these settings", "remove one")
+            elif is_staging(one.directory) and not is_staging(first.directory):
+                self.fault(
+                    f"{place}directory",
+                    "a staging CA does not stand in for a real one",
+                    "its certificates are for tests",
+                )
+            else:
+                found.append(one)
+        return tuple(found)
+
+    def _ca(self, table: Mapping[str, Any], place: str) -> CaSettings:
+        kid = self._text(table, "eab_kid", place)
+        hmac_key = self._text(table, "eab_hmac_key", place, what="the key")
         if (kid is None) != (hmac_key is None):
-            self.fault("ca.eab_kid", "eab_kid and eab_hmac_key go together")
-        bundle = self._text(table, "ca_bundle", "ca.")
+            self.fault(f"{place}eab_kid", "eab_kid and eab_hmac_key go together")
+        bundle = self._text(table, "ca_bundle", place)
         if bundle is not None and not bundle.lstrip().startswith("-----BEGIN CERTIFICATE-----"):
             path = Path(self.file).parent / bundle
             bundle = str(path)
             if not path.is_file():
                 self.fault(
-                    "ca.ca_bundle",
+                    f"{place}ca_bundle",
                     f"there is no file {path}",
                     "relative paths count from the settings file; the PEM itself may stand there too",
                 )
         return CaSettings(
-            directory=self._directory(table, "directory", "ca.") or DIRECTORIES["letsencrypt"],
-            contact=self._text(table, "contact", "ca.", _MAIL, "an e-mail address"),
+            directory=self._directory(table, "directory", place) or DIRECTORIES["letsencrypt"],
+            contact=self._text(table, "contact", place, _MAIL, "an e-mail address"),
             ca_bundle=bundle,
-            profile=self._text(table, "profile", "ca."),
+            profile=self._text(table, "profile", place),
             eab_kid=kid,
             eab_hmac_key=hmac_key,
         )
@@ -378,7 +408,11 @@ class _Reader:
     # Certificates.
 
     def _certificates(
-        self, said: Mapping[str, Any], included: Mapping[str, str], ca: CaSettings
+        self,
+        said: Mapping[str, Any],
+        included: Mapping[str, str],
+        ca: CaSettings,
+        fallback_cas: tuple[CaSettings, ...],
     ) -> tuple[CertificateSpec, ...]:
         defaults = self._table(said, "defaults", DEFAULTS)
         specs: dict[str, CertificateSpec] = {}
@@ -387,7 +421,7 @@ class _Reader:
             for name, fields in table.items():
                 if name in specs:
                     self.fault(f'certificates."{name}"', "stands in two files", "keep one of them")
-                spec = self._spec(name, fields, defaults, ca)
+                spec = self._spec(name, fields, defaults, (ca, *fallback_cas))
                 if spec is not None:
                     specs[name] = spec
             self.file = ours
@@ -417,7 +451,9 @@ class _Reader:
             return {}
         return table
 
-    def _spec(self, name: str, said: Any, defaults: Mapping[str, Any], ca: CaSettings) -> CertificateSpec | None:
+    def _spec(
+        self, name: str, said: Any, defaults: Mapping[str, Any], cas: tuple[CaSettings, ...]
+    ) -> CertificateSpec | None:
         key = f'certificates."{name}"'
         if not isinstance(said, dict):
             self.fault(key, "must be a table", f"write [{key}] on a line of its own")
@@ -432,15 +468,18 @@ class _Reader:
                        "up to 64, the first a letter or digit")  # fmt: skip
         self._known(said, CERTIFICATE, f"{key}.")
         merged = {**defaults, **said}
-        directory = self._directory(merged, "ca", f"{key}.") or ca.directory
-        profile = self._text(merged, "profile", f"{key}.") or (ca.profile if directory == ca.directory else None)
+        directory = self._directory(merged, "ca", f"{key}.") or cas[0].directory
+        usual = next((one.profile for one in cas if one.directory == directory), None)
+        profile = self._text(merged, "profile", f"{key}.") or usual
+        # Who names a CA for one certificate wants that one.
+        fallbacks = () if "ca" in merged else tuple(FallbackCa(one.directory, one.profile) for one in cas[1:])
         zone = self._text(merged, "hosted_zone_id", f"{key}.", _ZONE, "a hosted zone's id, like Z0123456789ABC")
         reuse = merged.get("reuse_private_key", False)
         if not isinstance(reuse, bool):
             self.fault(f"{key}.reuse_private_key", f"{reuse!r} is neither true nor false")
         return CertificateSpec(
             name=name,
-            identifiers=self._identifiers(merged, key, directory, profile),
+            identifiers=self._identifiers(merged, key, (FallbackCa(directory, profile), *fallbacks)),
             ca=directory,
             key_type=self._key_type(merged, key),
             profile=profile,
@@ -448,6 +487,7 @@ class _Reader:
             readers=self._readers(merged, key),
             reuse_private_key=bool(reuse),
             sealing=self.sealing,
+            fallbacks=fallbacks,
         )
 
     def _key_type(self, said: Mapping[str, Any], key: str) -> str:
@@ -467,7 +507,7 @@ class _Reader:
                 self.fault(f"{key}.readers", f"{one!r} is not a role", 'like "arn:aws:iam::123456789012:role/web"')
         return tuple(str(one) for one in readers)
 
-    def _identifiers(self, said: Mapping[str, Any], key: str, directory: str, profile: str | None) -> tuple[str, ...]:
+    def _identifiers(self, said: Mapping[str, Any], key: str, cas: tuple[FallbackCa, ...]) -> tuple[str, ...]:
         place, listed = f"{key}.identifiers", said.get("identifiers")
         if not isinstance(listed, list) or not listed:
             self.fault(place, "missing", 'list the DNS names: identifiers = ["example.com", "*.example.com"]')
@@ -492,11 +532,17 @@ class _Reader:
                 self.fault(
                     place, f"{name} is covered by *.{name.split('.', 1)[1]}", "remove it; CAs refuse both together"
                 )
-        most = MOST_IDENTIFIERS.get(profile or "", 100) if directory in DIRECTORIES.values() else 100
+        narrowest = min(cas, key=_most_identifiers)
+        most = _most_identifiers(narrowest)
         if len(found) > most:
-            what = f"{len(found)} names, and {f'the profile {profile}' if most < 100 else 'a certificate'} takes {most}"
+            taker = f"the profile {narrowest.profile}" if most < 100 else "a certificate"
+            what = f"{len(found)} names, and {taker} takes {most}"
             self.fault(place, what, "split them over several certificates")
         return tuple(found)
+
+
+def _most_identifiers(ca: FallbackCa) -> int:
+    return MOST_IDENTIFIERS.get(ca.profile or "", 100) if ca.ca in DIRECTORIES.values() else 100
 
 
 def _dotted(name: str, said: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ import secrets
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -94,13 +94,17 @@ def _keeper(
 @contextmanager
 def _bundle_on_disk(settings: config.Settings) -> Iterator[config.Settings]:
     """The settings, with roots that stand in them as PEM put into a file, which is what TLS libraries want."""
-    if settings.ca.ca_bundle is None or not settings.ca.ca_bundle.lstrip().startswith("-----BEGIN"):
-        yield settings
-        return
-    with tempfile.TemporaryDirectory(prefix="certkeeper-") as folder:
-        path = Path(folder, "ca-bundle.pem")
-        path.write_text(settings.ca.ca_bundle)
-        yield replace(settings, ca=replace(settings.ca, ca_bundle=str(path)))
+    with ExitStack() as kept:
+        first, *fallback_cas = (_with_bundle_on_disk(one, kept) for one in (settings.ca, *settings.fallback_cas))
+        yield replace(settings, ca=first, fallback_cas=tuple(fallback_cas))
+
+
+def _with_bundle_on_disk(ca: config.CaSettings, kept: ExitStack) -> config.CaSettings:
+    if ca.ca_bundle is None or not ca.ca_bundle.lstrip().startswith("-----BEGIN"):
+        return ca
+    path = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="certkeeper-")), "ca-bundle.pem")
+    path.write_text(ca.ca_bundle)
+    return replace(ca, ca_bundle=str(path))
 
 
 def s3_records(settings: config.Settings, aws: Aws | None = None) -> Records:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from certkeeper.core.ari import Information
+from certkeeper.core.caa import CaaRecord
 from certkeeper.core.errors import (
     AuthorityError,
     ChainError,
@@ -44,6 +45,7 @@ from certkeeper.jobs.keeper import Keeper
 
 START = datetime(2026, 11, 23, 2, 20, tzinfo=UTC)
 CA = "https://ca.test/directory"
+SECOND_CA = "https://second.test/directory"
 WWW = CertificateSpec("www", ("example.com", "*.example.com"), CA)
 API = CertificateSpec("api", ("api.example.com",), CA)
 Result = TypeVar("Result")
@@ -285,9 +287,13 @@ class FakeZones:
 class FakeLookup:
     cnames: dict[str, str] = field(default_factory=dict)
     delegations: dict[str, frozenset[str]] = field(default_factory=dict)
+    caas: dict[str, tuple[CaaRecord, ...]] = field(default_factory=dict)
 
     def cname(self, name: str) -> str | None:
         return self.cnames.get(name)
+
+    def caa(self, name: str) -> Sequence[CaaRecord]:
+        return self.caas.get(name, ())
 
     def txt(self, name: str) -> Mapping[str, frozenset[str]]:
         return {}
@@ -325,11 +331,16 @@ class FakeAuthority:
     refuse: list[AuthorityError] = field(default_factory=list)
     replaced: set[str] = field(default_factory=set)
     new_orders: int = 0
+    base: str = "https://ca.test"
+    issuers: tuple[str, ...] = ()
+    trouble: AuthorityError | None = None
+    """What it answers to everything, on a bad day."""
     forgotten: bool = False
     """Whether orders are not found any more, as with an expired one; its certificate still is."""
 
     def register(self, account: Account) -> str:
-        return self.accounts.setdefault(account.private_key.blob, f"https://ca.test/account/{len(self.accounts) + 1}")
+        self._up()
+        return self.accounts.setdefault(account.private_key.blob, f"{self.base}/account/{len(self.accounts) + 1}")
 
     def new_order(
         self, account: Account, identifiers: Sequence[str], profile: str | None, replaces: str | None = None
@@ -347,7 +358,7 @@ class FakeAuthority:
         self.new_orders += 1
         if replaces is not None:
             self.replaced.add(replaces)
-        url = f"https://ca.test/order/{len(self.orders) + 1}"
+        url = f"{self.base}/order/{len(self.orders) + 1}"
         self.orders[url] = {"names": names, "chain": None, "left": None, "dead": None}
         return self._shown(url)
 
@@ -373,6 +384,7 @@ class FakeAuthority:
         return Authorization(url, identifier, status, challenge, problem)
 
     def answer(self, account: Account, challenge: Challenge) -> None:
+        self._up()
         order_url, identifier, _ = challenge.url.split("#")
         if identifier in self.proven:
             raise AuthorityError("the challenge is not pending", kind="malformed", status=400)
@@ -383,6 +395,7 @@ class FakeAuthority:
             self.orders[order_url]["dead"] = identifier
 
     def finalize(self, account: Account, order: Order, csr_pem: str) -> Order:
+        self._up()
         kept = self.orders[order.url]
         if self._status(kept) != "ready":
             raise AuthorityError("the order is not ready", kind="orderNotReady", status=403)
@@ -401,10 +414,20 @@ class FakeAuthority:
         return self._shown(order.url)
 
     def download(self, account: Account, order: Order) -> str:
+        self._up()
         chain: str = self.orders[order.url]["chain"]
         return chain
 
+    def issuer_domains(self) -> tuple[str, ...]:
+        self._up()
+        return self.issuers
+
+    def _up(self) -> None:
+        if self.trouble is not None:
+            raise self.trouble
+
     def _known(self, account: Account) -> None:
+        self._up()
         if account.url not in self.accounts.values():
             raise AuthorityError("no such account", kind="accountDoesNotExist", status=400)
 
@@ -444,6 +467,7 @@ class World:
         self.records = InMemoryRecords(self.clock)
         self.dns = FakeDns()
         self.authority = FakeAuthority(self.clock, self.dns, self.reuse_orders)
+        self.second = FakeAuthority(self.clock, self.dns, self.reuse_orders, base="https://second.test")
         self.keys = FakeKeys()
         self.zones = FakeZones()
         self.lookup = FakeLookup()
@@ -462,7 +486,7 @@ class World:
         return Keeper(
             records=records,
             certificate_records=records,
-            authorities={CA: fated(self.authority)},
+            authorities={CA: fated(self.authority), SECOND_CA: fated(self.second)},
             keys=fated(self.keys),
             chains=FakeChains(),
             renewal_information=fated(self.information),

@@ -9,7 +9,7 @@ import pytest
 
 from certkeeper.config import CaSettings, Fault, Faults, Settings, identifier, parse, read, store_url
 from certkeeper.core.errors import SettingsError
-from certkeeper.core.model import CertificateSpec, ZonePlace
+from certkeeper.core.model import CertificateSpec, FallbackCa, ZonePlace
 
 LEAST = 'store = "s3://bucket/prod"\nsealing = "store"\n'
 WWW = '[certificates."example.com"]\nidentifiers = ["example.com", "*.example.com"]\n'
@@ -149,6 +149,96 @@ def test_every_ca_that_a_certificate_comes_from_is_set_up() -> None:
         "https://ca.example.net/directory",
     ]
     assert authorities[1].eab_kid is None  # what one CA gave is of no use at another
+
+
+FALLBACKS = """
+[ca]
+directory = "letsencrypt"
+profile = "tlsserver"
+
+[fallback_ca.google]
+directory = "https://ca.example.net/directory"
+profile = "short"
+eab_kid = "kid"
+eab_hmac_key = "hmac"
+
+[fallback_ca.other]
+directory = "https://other.example.net/directory"
+
+[certificates.www]
+identifiers = ["example.com"]
+
+[certificates.api]
+identifiers = ["api.example.com"]
+ca = "https://ca.example.net/directory"
+"""
+
+
+def test_every_certificate_falls_over_to_the_fallback_cas_in_their_order_with_their_own_profiles() -> None:
+    settings = parse(LEAST + FALLBACKS, "certkeeper.toml")
+
+    www = certificate(settings, "www")
+    assert www.profile == "tlsserver"
+    assert www.fallbacks == (
+        FallbackCa("https://ca.example.net/directory", "short"),
+        FallbackCa("https://other.example.net/directory", None),
+    )
+    assert [one.directory for one in settings.authorities()] == list(www.cas)
+    assert settings.authorities()[1].eab_kid == "kid"
+
+
+def test_a_certificate_that_names_its_ca_falls_over_to_no_other_and_takes_that_cas_profile() -> None:
+    api = certificate(parse(LEAST + FALLBACKS, "certkeeper.toml"), "api")
+
+    assert (api.ca, api.profile, api.fallbacks) == ("https://ca.example.net/directory", "short", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "what"),
+    [
+        pytest.param("[fallback_ca]\ndirectory = 'x'", "fallback_ca", "must be tables", id="no name"),
+        pytest.param("[fallback_ca.x]\ncontact = 'a@b.example'", "fallback_ca.x.directory", "missing", id="none"),
+        pytest.param(
+            "[fallback_ca.x]\ndirectory = 'letsencrypt'", "fallback_ca.x.directory", "another CA", id="the first itself"
+        ),
+        pytest.param(
+            "[fallback_ca.x]\ndirectory = 'letsencrypt-staging'",
+            "fallback_ca.x.directory",
+            "does not stand in",
+            id="staging for a real one",
+        ),
+        pytest.param(
+            "[fallback_ca.x]\ndirectory = 'https://ca.example/d'\ncolour = 'red'",
+            "fallback_ca.x.colour",
+            "unknown key",
+            id="an unknown key",
+        ),
+        pytest.param(
+            "[fallback_ca.x]\ndirectory = 'https://ca.example/d'\neab_kid = 'kid'",
+            "fallback_ca.x.eab_kid",
+            "go together",
+            id="half a binding",
+        ),
+    ],
+)
+def test_a_fallback_ca_that_cannot_be(text: str, key: str, what: str) -> None:
+    (fault,) = faults_of(f"{LEAST}\n{text}\n")
+
+    assert fault.key == key
+    assert what in fault.what
+
+
+def test_more_names_than_a_fallback_ca_takes_is_a_fault() -> None:
+    names = [f"n{number}.example.com" for number in range(26)]
+    text = (
+        '[ca]\ndirectory = "https://ca.example.net/directory"\n'
+        '[fallback_ca.le]\ndirectory = "letsencrypt"\nprofile = "shortlived"\n'
+        f"[certificates.www]\nidentifiers = {names}\n"
+    )
+
+    (fault,) = faults_of(f"{LEAST}\n{text}")
+
+    assert "the profile shortlived takes 25" in fault.what
 
 
 def test_certificates_come_in_the_order_of_the_file() -> None:

@@ -187,17 +187,19 @@ def setting_keys() -> set[str]:
         "alerts": config.ALERTS,
         "dns": [key for key in config.DNS if key != "zones"],
         "dns.zones.DOMAIN": config.ZONE,
+        "fallback_ca.NAME": config.CA,
         "certificates.NAME": config.CERTIFICATE,
     }
     nested = {f"{table}.{key}" for table, keys in tables.items() for key in keys}
-    return nested | {key for key in config.TOP if key not in ("ca", "alerts", "dns", "defaults", "certificates")}
+    of_tables = {*tables, "fallback_ca", "defaults", "certificates"}
+    return nested | (set(config.TOP) - of_tables)
 
 
 def keys_of(settings: dict[str, Any]) -> set[str]:
     found: set[str] = set()
     for key, value in settings.items():
-        if key == "certificates":
-            found |= {f"certificates.NAME.{one}" for fields in value.values() for one in fields}
+        if key in ("certificates", "fallback_ca"):
+            found |= {f"{key}.NAME.{one}" for fields in value.values() for one in fields}
         elif key == "defaults":
             found |= {f"certificates.NAME.{one}" for one in value}
         else:

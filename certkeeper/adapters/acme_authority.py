@@ -70,6 +70,10 @@ class AcmeAuthority:
         response = self._post(account, self._endpoint("newAccount"), payload, named=False)
         return _location(response)
 
+    def issuer_domains(self) -> tuple[str, ...]:
+        named = self._meta().get("caaIdentities")
+        return tuple(str(one) for one in named) if isinstance(named, list) else ()
+
     def new_order(
         self, account: Account, identifiers: Sequence[str], profile: str | None, replaces: str | None = None
     ) -> Order:
@@ -187,6 +191,10 @@ class AcmeAuthority:
                 raise self._directory
             return self._directory
 
+    def _meta(self) -> dict[str, Any]:
+        meta = self._fetched_directory().get("meta")
+        return meta if isinstance(meta, dict) else {}
+
     def _asked_directory(self) -> dict[str, Any]:
         response = self._send(self._wire(), "GET", self._directory_url)
         error = _problem(response)
@@ -195,7 +203,7 @@ class AcmeAuthority:
         return _json(response)
 
     def _check_profile(self, profile: str) -> None:
-        offered = self._fetched_directory().get("meta", {}).get("profiles", {})
+        offered = self._meta().get("profiles", {})
         if profile not in offered:
             listed = ", ".join(sorted(offered)) or "none"
             raise AuthorityError(
@@ -207,7 +215,7 @@ class AcmeAuthority:
     def _external_account_binding(self, account: Account) -> dict[str, Any] | None:
         kid, hmac_key = self._eab
         if kid is None or hmac_key is None:
-            if self._fetched_directory().get("meta", {}).get("externalAccountRequired"):
+            if self._meta().get("externalAccountRequired"):
                 raise AuthorityError(
                     "the CA wants an external account binding",
                     "set eab_kid and eab_hmac_key under [ca], as the CA gave them",

@@ -13,9 +13,11 @@ import dns.query
 import dns.rdata
 import dns.rdatatype
 import dns.rdtypes.ANY.NS
+import dns.rdtypes.ANY.CAA
 import dns.rdtypes.ANY.TXT
 import dns.resolver
 
+from certkeeper.core.caa import CaaRecord
 from certkeeper.core.errors import DnsError
 
 TIMEOUT = 4.0
@@ -34,6 +36,14 @@ class Dns:
     def cname(self, name: str) -> str | None:
         answer = self._resolve(name, "CNAME")
         return str(next(iter(answer)).target).rstrip(".").lower() if answer else None
+
+    def caa(self, name: str) -> Sequence[CaaRecord]:
+        answer = self._resolve(name, "CAA") or ()
+        return tuple(
+            CaaRecord(one.flags, one.tag.decode("ascii", "replace").lower(), one.value.decode("ascii", "replace"))
+            for one in answer
+            if isinstance(one, dns.rdtypes.ANY.CAA.CAA)
+        )
 
     def txt(self, name: str) -> Mapping[str, frozenset[str]]:
         told = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Union
 
-from certkeeper.core import ari, budget
+from certkeeper.core import ari, budget, fallback
 from certkeeper.core.failures import Failure
 from certkeeper.core.model import CertificateSpec, Validity
 
@@ -45,9 +45,10 @@ class Keep:
 
 @dataclass(frozen=True)
 class Renew:
-    """Due, for this reason."""
+    """Due, for this reason; to be asked for at the fallback CA `ca`, or at the first one."""
 
     reason: str
+    ca: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,27 +122,73 @@ def decide(
     now: datetime,
     ask: Ask | None = None,
     issued: Iterable[datetime] = (),
+    bound: str | None = None,
 ) -> Decision:
     """Compare what is wanted with what is held, with what failed lately, and with the CA's budget.
 
     `issued` are the instants of the last week's certificates for exactly these identifiers, under whatever name.
+    `bound` is the CA of an order that may be paid for already: no other one is asked before it is done with.
     """
     ask = ask or Ask()
+    issued = tuple(issued)
     halted = held is not None and pinned(held, now)
     reason = None if halted else why_due(spec, held, now)
     if reason is not None and held is not None and not ask.force and rehearsal_over_real(spec, held, now):
         return Keep(held.validity.not_after, "a staging CA does not replace a real certificate without --force")
+    others = reason is not None  # what is only forced is asked for where it would be
     if reason is None and ask.force:
         reason = "asked for by --force"
     if reason is None:
         assert held is not None  # noqa: S101 - why_due() has a reason for whatever is not held
         release = f"pinned; release it with: certkeeper rollback {spec.name} --release"
         return Keep(due_time(held), release, pinned=True) if halted else Keep(due_time(held))
+    pauses = []
+    for one in _to_be_asked(spec, held, failure, now, ask, issued, bound if bound or others else spec.ca):
+        pause = _pause(one, held, failure, now, ask, reason, issued)
+        if pause is None:
+            if one.ca == spec.ca:
+                return Renew(reason)
+            return Renew(f"{reason}; from {_host(one.ca)} instead of {_host(spec.ca)}", one.ca)
+        pauses.append(pause)
+    return min(pauses, key=lambda pause: pause.until)
+
+
+def _to_be_asked(
+    spec: CertificateSpec,
+    held: Held | None,
+    failure: Failure | None,
+    now: datetime,
+    ask: Ask,
+    issued: Iterable[datetime],
+    only: str | None,
+) -> list[CertificateSpec]:
+    if only is not None or not spec.fallbacks:
+        return [spec.at(only or spec.ca)]
+    urgent = held is None or overdue(held, now)
+    patience = fallback.patience(None if held is None or urgent else held.validity.lifetime, PERIOD)
+    return fallback.to_be_asked(
+        spec, failure, now, patience, lambda one: _unaffordable(one, held, now, ask, "", issued) is not None
+    )
+
+
+def _pause(
+    spec: CertificateSpec,
+    held: Held | None,
+    failure: Failure | None,
+    now: datetime,
+    ask: Ask,
+    reason: str,
+    issued: Iterable[datetime],
+) -> Pause | None:
     if failure is not None:
-        until = (failure.not_before or now) if ask.by_name else failure.next_attempt
+        until = failure.wait_until(spec.ca, by_name=ask.by_name)
         if now < until:
             return Pause(reason, until)
-    return _unaffordable(spec, held, now, ask, reason, issued) or Renew(reason)
+    return _unaffordable(spec, held, now, ask, reason, issued)
+
+
+def _host(directory: str) -> str:
+    return directory.split("/")[2] if directory.count("/") > 1 else directory
 
 
 def _unaffordable(
@@ -193,10 +240,11 @@ def why_due(spec: CertificateSpec, held: Held | None, now: datetime) -> str | No
         return f"key type changed from {held.key_type} to {spec.key_type}"
     if held.sealing is not None and held.sealing != spec.sealing:
         return f"sealing changed from {held.sealing} to {spec.sealing}"
-    if held.profile != spec.profile:
-        return f"profile changed from {held.profile or 'none'} to {spec.profile or 'none'}"
-    if held.ca != spec.ca:
+    if held.ca not in spec.cas:
         return "the CA changed"
+    wanted = spec.at(held.ca).profile
+    if held.profile != wanted:
+        return f"profile changed from {held.profile or 'none'} to {wanted or 'none'}"
     if now >= held.validity.not_after:
         return f"expired since {_minute(held.validity.not_after)}"
     due = due_time(held)

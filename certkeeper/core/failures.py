@@ -60,8 +60,23 @@ _UNPAUSE = re.compile(r"https://\S*unpause\S*")
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """What one CA, by its directory URL, has failed with: since when, when last, and until when it asked to wait."""
+
+    ca: str
+    kind: str
+    since: datetime
+    last: datetime
+    not_before: datetime | None = None
+
+
+@dataclass(frozen=True)
 class Failure:
-    """What is remembered of a name's failures. `count` is in a row; `not_before` is the CA's own word."""
+    """What is remembered of a name's failures. `count` is in a row; `not_before` is the CA's own word.
+
+    `our_pause` is until when we wait of our own accord; None where an earlier version wrote it. `troubles` are those
+    of the failures that were a CA's, one for each CA.
+    """
 
     count: int
     since: datetime
@@ -70,6 +85,19 @@ class Failure:
     kind: str
     next_attempt: datetime
     not_before: datetime | None = None
+    our_pause: datetime | None = None
+    troubles: tuple[Trouble, ...] = ()
+
+    def trouble_at(self, ca: str) -> Trouble | None:
+        return next((one for one in self.troubles if one.ca == ca), None)
+
+    def wait_until(self, ca: str, *, by_name: bool) -> datetime:
+        """Until when a CA is not to be asked; `by_name` counts only what the CA itself has said."""
+        trouble = self.trouble_at(ca)
+        # What an earlier version wrote does not say which CA asked to wait, and there was only one then.
+        said = trouble.not_before if trouble else None if self.troubles else self.not_before
+        ours = self.since if by_name else self.our_pause or self.next_attempt
+        return max(ours, said) if said else ours
 
 
 def classify(error: CertkeeperError) -> str:
@@ -121,12 +149,14 @@ def failed(
     tick: timedelta,
     lifetime: timedelta | None,
     urgent: bool,
+    ca: str | None = None,
 ) -> Failure:
     """The next entry of the record.
 
     Tried again at the next tick, then doubling, never beyond a day or 1/40 of the lifetime; at every tick if it is
     urgent; in a day if the CA has paused the names, which only a person can change. Half a tick is taken off, so that
     a tick that starts early still counts. What the CA said (Retry-After, RFC 8555 section 6.6) always wins.
+    `ca` is the CA that was asked.
     """
     count = before.count + 1 if before else 1
     longest = min(timedelta(days=1), lifetime / 40) if lifetime else timedelta(days=1)
@@ -149,12 +179,25 @@ def failed(
         kind=error.kind if isinstance(error, AuthorityError) else "",
         next_attempt=max(ours, not_before) if not_before else ours,
         not_before=not_before,
+        our_pause=ours,
+        troubles=_troubles(before, error, now, ca, not_before),
     )
+
+
+def _troubles(
+    before: Failure | None, error: CertkeeperError, now: datetime, ca: str | None, not_before: datetime | None
+) -> tuple[Trouble, ...]:
+    known = before.troubles if before else ()
+    if ca is None or not isinstance(error, AuthorityError):
+        return known
+    earlier = before.trouble_at(ca) if before else None
+    trouble = Trouble(ca, error.kind, earlier.since if earlier else now, now, not_before)
+    return (*(one for one in known if one.ca != ca), trouble)
 
 
 def fields(failure: Failure) -> dict[str, object]:
     """As the journal and the index keep it."""
-    return {
+    said: dict[str, object] = {
         "count": failure.count,
         "since": written(failure.since),
         "error": failure.error,
@@ -162,6 +205,21 @@ def fields(failure: Failure) -> dict[str, object]:
         "kind": failure.kind,
         "next_attempt": written(failure.next_attempt),
         "not_before": failure.not_before and written(failure.not_before),
+    }
+    if failure.our_pause is not None:
+        said["our_pause"] = written(failure.our_pause)
+    if failure.troubles:
+        said["troubles"] = [_trouble_fields(one) for one in failure.troubles]
+    return said
+
+
+def _trouble_fields(trouble: Trouble) -> dict[str, object]:
+    return {
+        "ca_directory": trouble.ca,
+        "kind": trouble.kind,
+        "since": written(trouble.since),
+        "last": written(trouble.last),
+        "not_before": trouble.not_before and written(trouble.not_before),
     }
 
 
@@ -174,5 +232,17 @@ def from_fields(said: dict[str, Any]) -> Failure:
         hint=said["hint"],
         kind=str(said["kind"]),
         next_attempt=instant(said["next_attempt"]),
+        not_before=instant(said["not_before"]) if said["not_before"] else None,
+        our_pause=instant(said["our_pause"]) if said.get("our_pause") else None,
+        troubles=tuple(_trouble(one) for one in said.get("troubles") or ()),
+    )
+
+
+def _trouble(said: dict[str, Any]) -> Trouble:
+    return Trouble(
+        ca=str(said["ca_directory"]),
+        kind=str(said["kind"]),
+        since=instant(said["since"]),
+        last=instant(said["last"]),
         not_before=instant(said["not_before"]) if said["not_before"] else None,
     )

@@ -112,12 +112,16 @@ class Journal:
 
 def worth_finishing(pending: PendingOrder, spec: CertificateSpec, account: Account) -> bool:
     """Whether the order under way would give the certificate that is wanted now, to the account in use."""
+    return is_wanted(pending, spec) and pending.ca == spec.ca == account.ca and pending.account_url == account.url
+
+
+def is_wanted(pending: PendingOrder, spec: CertificateSpec) -> bool:
+    """Whether the order under way, at whichever of the spec's CAs, is for the certificate that is wanted now."""
     return (
-        set(pending.identifiers) == set(spec.identifiers)
+        pending.ca in spec.cas
+        and set(pending.identifiers) == set(spec.identifiers)
         and pending.key_type == spec.key_type
-        and pending.profile == spec.profile
-        and pending.ca == spec.ca == account.ca
-        and pending.account_url == account.url
+        and pending.profile == spec.at(pending.ca).profile
     )
 
 

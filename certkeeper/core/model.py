@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 KEY_TYPES = ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096")
 
 
 @dataclass(frozen=True)
+class FallbackCa:
+    """Another CA to ask, by its directory URL, and the profile to ask for there."""
+
+    ca: str
+    profile: str | None = None
+
+
+@dataclass(frozen=True)
 class CertificateSpec:
-    """A certificate we want. `identifiers` are A-labels in lower case, `ca` is a directory URL."""
+    """A certificate we want. `identifiers` are A-labels in lower case, `ca` is a directory URL.
+
+    `fallbacks` are the CAs to ask, in this order, where `ca` will not do.
+    """
 
     name: str
     identifiers: tuple[str, ...]
@@ -22,6 +33,19 @@ class CertificateSpec:
     readers: tuple[str, ...] = ()
     reuse_private_key: bool = False
     sealing: str = "kms"
+    fallbacks: tuple[FallbackCa, ...] = ()
+
+    @property
+    def cas(self) -> tuple[str, ...]:
+        """Every CA that the certificate may come from, the first one first."""
+        return (self.ca, *(one.ca for one in self.fallbacks))
+
+    def at(self, ca: str) -> CertificateSpec:
+        """The same certificate as it is wanted from one of its CAs. A chain is preferred at the first one only."""
+        for one in self.fallbacks:
+            if one.ca == ca:
+                return replace(self, ca=ca, profile=one.profile, preferred_chain=None, fallbacks=())
+        return replace(self, fallbacks=()) if self.fallbacks else self
 
 
 @dataclass(frozen=True)

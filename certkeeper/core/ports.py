@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
 from certkeeper.core.ari import Information
+from certkeeper.core.caa import CaaRecord
 from certkeeper.core.errors import CertkeeperError
 from certkeeper.core.gauges import Notice
 from certkeeper.core.model import (
@@ -102,6 +103,9 @@ class CertificateAuthority(Protocol):
     def register(self, account: Account) -> str:
         """newAccount (section 7.3): the account's URL; of the same account for the same key, however often called."""
 
+    def issuer_domains(self) -> tuple[str, ...]:
+        """What the CA calls itself in CAA records (section 7.1.1, caaIdentities); none if it does not say."""
+
     def new_order(
         self, account: Account, identifiers: Sequence[str], profile: str | None, replaces: str | None = None
     ) -> Order:
@@ -162,6 +166,9 @@ class Zones(Protocol):
 class DnsLookup(Protocol):
     def cname(self, name: str) -> str | None:
         """The target of the CNAME at a name, lower case; None if there certainly is none. Raises DnsError."""
+
+    def caa(self, name: str) -> Sequence[CaaRecord]:
+        """The CAA records at a name; none if there certainly are none. Raises DnsError."""
 
     def txt(self, name: str) -> Mapping[str, frozenset[str]]:
         """The TXT values at `name` as each name server of its zone tells them, by server; a server that does not

@@ -24,13 +24,14 @@ Result = TypeVar("Result")
 
 @dataclass(eq=False)
 class Case:
-    """One name on its way through a pass."""
+    """One name on its way through a pass. `spec` is what is wanted of it at the CA that is asked."""
 
-    spec: CertificateSpec
+    wanted: CertificateSpec
     ask: Ask
     take_over: bool = False
     suggested: Held | None = None
     issued: tuple[datetime, ...] = ()
+    spec: CertificateSpec = field(init=False)
     entry: Entry = field(default_factory=Entry)
     version: str | None = None
     held: Certificate | None = None
@@ -45,6 +46,9 @@ class Case:
     busy: bool = False
     error: CertkeeperError | None = None
     outcome: Outcome | None = None
+
+    def __post_init__(self) -> None:
+        self.spec = self.wanted.at(self.wanted.ca)
 
     @property
     def public(self) -> Held | None:

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from certkeeper.core import failures, zones
+from certkeeper.core import caa, failures, zones
 from certkeeper.core.certificates import prove, successor
 from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, exempt, renewal_time, under_the_floor
 from certkeeper.core.errors import (
@@ -31,7 +31,7 @@ from certkeeper.core.errors import (
     StoreError,
 )
 from certkeeper.core.index import Index, issued_by_set, worth_a_look
-from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, worth_finishing
+from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, is_wanted, settled, worth_finishing
 from certkeeper.core.model import Account, Certificate, CertificateSpec, Outcome, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
 from certkeeper.core.ports import Presented
@@ -105,7 +105,7 @@ def _worked(keeper: Keeper, todo: list[Case]) -> dict[str, Outcome]:
         outcomes |= {case.spec.name: case.outcome for case in cases if case.outcome is not None}
         # Somebody else was at work on these: look again, politely, and force nothing that they have just done.
         busy = [
-            Case(case.spec, replace(case.ask, force=False), suggested=case.suggested, issued=case.issued)
+            Case(case.wanted, replace(case.ask, force=False), suggested=case.suggested, issued=case.issued)
             for case in cases
             if case.busy
         ]
@@ -164,14 +164,15 @@ def _proved(run: Run, cases: list[Case], records: list[TxtRecord], leftovers: li
 
 
 def _open(run: Run, case: Case) -> None:
-    keeper, spec = run.keeper, case.spec
+    keeper, spec = run.keeper, case.wanted
     read = keeper.journal.read(spec.name)
     case.held, case.held_version = keeper.certificates.read(spec.name)
     believe(case.held, read)
     case.entry = settled(read.entry, case.held.order_url if case.held else None)
     elsewhere = case.entry.claim is not None and read.held_by_another(keeper.holder)
-    issued = {*case.issued, *(case.held.issued if case.held else ())}
-    decision = decide(spec, case.public, case.entry.failure, keeper.clock.now(), case.ask, issued)
+    case.issued = tuple({*case.issued, *(case.held.issued if case.held else ())})
+    decision = decide(spec, case.public, case.entry.failure, keeper.clock.now(), case.ask, case.issued, _bound_to(case))
+    case.spec = _aimed(case, decision)
     case.pinned = isinstance(decision, Keep) and decision.pinned
     if not isinstance(decision, Renew):
         case.outcome = still(spec, case.public, case.entry.failure, decision)
@@ -187,12 +188,28 @@ def _open(run: Run, case: Case) -> None:
     if not isinstance(decision, Renew) and (not begun or (isinstance(decision, Pause) and decision.why is None)):
         return
     # What was begun is finished, due or not, affordable or not: it may be paid for already.
-    case.account = run.accounts.of(spec.ca)
+    case.account = run.accounts.of(case.spec.ca)
     case.order = _resumed(run, case) or (_placed(run, case, decision) if isinstance(decision, Renew) else None)
     if case.order is not None:
         case.outcome, case.working = None, True
         case.reason = decision.reason if isinstance(decision, Renew) else "an earlier run began it"
         _note_what_to_prove(run, case)
+
+
+def _bound_to(case: Case) -> str | None:
+    """The CA of an order that may be paid for. No other one is asked meanwhile: law 2."""
+    pending = case.entry.pending
+    if pending is None or not pending.finalized or not is_wanted(pending, case.wanted) or _is_hopeless(case):
+        return None
+    return pending.ca
+
+
+def _aimed(case: Case, decision: Keep | Renew | Pause) -> CertificateSpec:
+    """What is wanted, at the CA to ask: the one that was decided on, or the one where something is under way."""
+    pending = case.entry.pending
+    if isinstance(decision, Renew):
+        return case.wanted.at(decision.ca or case.wanted.ca)
+    return case.wanted.at(pending.ca if pending else case.wanted.ca)
 
 
 def believe(certificate: Certificate | None, read: Read) -> None:
@@ -256,6 +273,8 @@ def _may_be_given_up(case: Case, pending: PendingOrder, error: AuthorityError) -
 def _placed(run: Run, case: Case, decision: Renew) -> Order:
     keeper, spec, account = run.keeper, case.spec, case.account
     assert account is not None and account.url is not None  # noqa: S101 - _open has just set it
+    if spec.ca != case.wanted.ca:
+        _require_permission(run, spec, account)
     keeper.tell(spec.name, f"ordering: {decision.reason}")
     before = case.held
     if spec.reuse_private_key and before and not _differs(before, spec):
@@ -275,6 +294,17 @@ def _placed(run: Run, case: Case, decision: Renew) -> Order:
     )
     _write(run, case, replace(case.entry, pending=pending))
     return order
+
+
+def _require_permission(run: Run, spec: CertificateSpec, account: Account) -> None:
+    """A fallback CA is seldom asked, so its CAA records are looked at first: the CA would only say no after all."""
+    issuers = run.keeper.authorities[spec.ca].issuer_domains()
+    for identifier in spec.identifiers:
+        try:
+            caa.require(identifier, run.keeper.lookup.caa, issuers, account.url)
+        except DnsError as error:
+            # No CA issues where it cannot look either, and it is this CA that is not to be asked.
+            raise AuthorityError(error.message, error.hint, kind="caa") from None
 
 
 def _ordered(run: Run, case: Case, account: Account) -> Order:
@@ -533,11 +563,16 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         lifetime=now_held.validity.lifetime if now_held else None,
         # Inside the suggested window a try is free of the CA's limits, and the window may be short.
         urgent=now_held is not None and (under_the_floor(now_held, now) or exempt(case.spec, now_held, now)),
+        ca=case.spec.ca,
     )
     if isinstance(error, ChainError):
         # Paid for all the same: it is downloaded again, and only a person may order another one.
         failure = replace(failure, kind=CHAIN)
     case.entry = replace(case.entry, failure=failure)
+    again = decide(case.wanted, now_held, failure, now, issued=case.issued, bound=_bound_to(case))
+    if isinstance(again, Pause):  # where one CA asked to wait, another one may be asked sooner
+        failure = replace(failure, next_attempt=again.until)
+        case.entry = replace(case.entry, failure=failure)
     return told(case.spec, now_held, "failed", case.reason or "it could not be begun", failure)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from certkeeper.adapters import dns_lookup
 from certkeeper.adapters.dns_lookup import Dns
+from certkeeper.core.caa import CaaRecord
 from certkeeper.core.errors import DnsError
 from certkeeper.core.ports import DnsLookup
 from certkeeper.sandbox.calls import Desk, Fault
@@ -17,6 +18,7 @@ from certkeeper.sandbox.route53 import HostedZones
 from tests.fakes import FakeLookup
 
 Cnames = Callable[[dict[str, str]], DnsLookup]
+Caas = Callable[[dict[str, tuple[CaaRecord, ...]]], DnsLookup]
 NOBODY = "127.0.0.1:9"
 
 
@@ -58,6 +60,42 @@ def test_a_cname_is_told_without_being_followed(with_cnames: Cnames) -> None:
 
 def test_no_cname_is_none(with_cnames: Cnames) -> None:
     assert with_cnames({}).cname("nowhere.example.com") is None
+
+
+@pytest.fixture(params=["fake", "dnspython"])
+def with_caas(request: pytest.FixtureRequest) -> Caas:
+    if request.param == "fake":
+        return lambda caas: FakeLookup(caas=caas)
+    zones, zone = request.getfixturevalue("hosted_zones"), request.getfixturevalue("zone")
+    asked: DnsLookup = request.getfixturevalue("lookup")
+
+    def filled(caas: dict[str, tuple[CaaRecord, ...]]) -> DnsLookup:
+        for name, records in caas.items():
+            zones.put(zone, name, "CAA", *(f'{one.flags} {one.tag} "{one.value}"' for one in records))
+        return asked
+
+    return filled
+
+
+def test_caa_records_are_told_with_flags_tag_and_value(with_caas: Caas) -> None:
+    records = (
+        CaaRecord(0, "issue", "ca.example.net; accounturi=https://ca.example.net/acme/account/1"),
+        CaaRecord(128, "issuewild", ";"),
+    )
+    lookup = with_caas({"caa.example.com": records})
+
+    assert sorted(lookup.caa("caa.example.com"), key=str) == sorted(records, key=str)
+
+
+def test_no_caa_records_are_none(with_caas: Caas) -> None:
+    assert tuple(with_caas({}).caa("nowhere.example.com")) == ()
+
+
+def test_a_server_that_fails_is_not_no_caa_record(lookup: Dns, name_server: DnsServer) -> None:
+    name_server.fail("caa-failing.example.com")
+
+    with pytest.raises(DnsError, match=r"the CAA record of caa-failing\.example\.com could not be looked up"):
+        lookup.caa("caa-failing.example.com")
 
 
 def test_a_name_with_other_records_has_no_cname(lookup: Dns, hosted_zones: HostedZones, zone: str) -> None:

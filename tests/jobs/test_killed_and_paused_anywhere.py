@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from certkeeper.core.decision import Ask
+from certkeeper.core.errors import AuthorityError
+from certkeeper.core.model import FallbackCa
 from certkeeper.jobs.tick import tick
-from tests.fakes import API, WWW, FakeSealer, Fate, Killed, World, killed
+from tests.fakes import API, SECOND_CA, WWW, FakeSealer, Fate, Killed, World, killed
 
 MOMENTS = range(1, 45)
 HOW = pytest.mark.parametrize(("by_name", "reuse_orders"), [(True, False), (False, False), (True, True), (False, True)])
@@ -176,3 +179,102 @@ def test_killed_with_two_names_under_way_both_are_finished(moment: int, seed: in
     assert {one.outcome for one in outcomes} <= {"renewed", "kept"}
     assert_one_good_certificate(world, issued=2)
     assert_one_good_certificate(world, name="api", issued=2)
+
+
+FALLING_OVER = replace(WWW, fallbacks=(FallbackCa(SECOND_CA),))
+
+
+def falling_over(reuse_orders: bool = False) -> World:
+    """A world whose first CA has failed often enough, so that the next run asks the second."""
+    world = World(reuse_orders=reuse_orders)
+    world.authority.trouble = AuthorityError("the CA is down")
+    tick(world.keeper(), [FALLING_OVER])
+    world.clock.later(timedelta(hours=1))
+    return world
+
+
+def assert_one_good_certificate_of_either(world: World) -> None:
+    keeper = world.keeper()
+    certificate, _ = keeper.certificates.read("www")
+    entry = keeper.journal.read("www").entry
+
+    assert len(world.authority.issued) + len(world.second.issued) == 1
+    assert certificate is not None
+    assert (certificate.ca == SECOND_CA) == bool(world.second.issued)
+    assert entry.tidy
+    assert world.dns.records == set()
+    assert max(len(world.authority.accounts), len(world.second.accounts)) == 1
+    opened = FakeSealer().open(certificate.request.private_key, {"certkeeper-name": "www"})
+    assert opened.startswith(b"private key")
+    assert certificate.chain.spki_sha256 == certificate.request.spki_sha256
+
+
+def test_the_moments_cover_a_whole_fall_over() -> None:
+    world = falling_over()
+    fate = Fate(MOMENTS.stop, after=False, happening=killed)
+
+    (outcome,) = tick(world.keeper(fate), [FALLING_OVER]).outcomes
+
+    assert (outcome.outcome, len(world.second.issued)) == ("renewed", 1)
+    assert 20 < fate.calls < MOMENTS.stop
+
+
+@pytest.mark.parametrize("recovered", [False, True], ids=["still down", "recovered"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_anywhere_while_falling_over_one_certificate_comes_of_one_ca(
+    moment: int, after: bool, recovered: bool
+) -> None:
+    world = falling_over()
+    with suppress(Killed):
+        tick(world.keeper(Fate(moment, after, killed)), [FALLING_OVER])
+    if recovered:
+        world.authority.trouble = None
+    world.clock.later(timedelta(hours=1))
+
+    (outcome,) = tick(world.keeper(), [FALLING_OVER]).outcomes
+
+    assert outcome.outcome in ("renewed", "kept")
+    assert_one_good_certificate_of_either(world)
+
+
+@pytest.mark.parametrize("reuse_orders", [False, True])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_the_first_ca_failing_anywhere_costs_no_second_certificate(
+    moment: int, after: bool, reuse_orders: bool
+) -> None:
+    world = World(reuse_orders=reuse_orders)
+
+    def goes_down() -> None:
+        world.authority.trouble = AuthorityError("the CA is down")
+
+    tick(world.keeper(Fate(moment, after, goes_down)), [FALLING_OVER])
+    for _ in range(3):
+        world.clock.later(timedelta(hours=1))
+        tick(world.keeper(), [FALLING_OVER])
+    world.authority.trouble = None
+    world.clock.later(timedelta(hours=9))
+
+    (outcome,) = tick(world.keeper(), [FALLING_OVER]).outcomes
+
+    assert outcome.outcome in ("renewed", "kept")
+    assert_one_good_certificate_of_either(world)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_paused_anywhere_while_falling_over_and_the_other_finds_the_first_ca_recovered(
+    moment: int, after: bool
+) -> None:
+    world = falling_over()
+
+    def another() -> None:
+        world.authority.trouble = None
+        world.clock.later(timedelta(minutes=16))
+        tick(world.keeper(), [FALLING_OVER])
+
+    (outcome,) = tick(world.keeper(Fate(moment, after, another)), [FALLING_OVER]).outcomes
+
+    assert outcome.outcome in ("renewed", "kept")
+    assert_one_good_certificate_of_either(world)

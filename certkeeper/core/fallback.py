@@ -1,0 +1,58 @@
+"""Which of several CAs is asked for a certificate. Pure.
+
+The first CA of the settings is asked first, always. The next one is asked besides as soon as one before it has been
+failing for longer than our patience, or will not take an order because the budget there is spent; then attempts go
+round among them, so that a CA that has recovered is found. A certificate of a fallback CA is kept like any other,
+and at its own renewal time the first CA is asked first again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from certkeeper.core.failures import Failure
+from certkeeper.core.model import CertificateSpec
+
+SHARE = 30
+"""Patience is this part of the lifetime: a tenth of what is left at the usual renewal time."""
+
+
+def patience(lifetime: timedelta | None, tick: timedelta) -> timedelta:
+    """How long a CA may fail before the next one is asked. `lifetime` is None if servers are, or soon will be,
+    without a good certificate: then to fail once is enough. Half a tick is taken off, for one that starts early.
+    """
+    return tick / 2 if lifetime is None else max(lifetime / SHARE, tick) - tick / 2
+
+
+def to_be_asked(
+    spec: CertificateSpec,
+    failure: Failure | None,
+    now: datetime,
+    patience: timedelta,
+    is_spent: Callable[[CertificateSpec], bool],
+) -> list[CertificateSpec]:
+    """`spec` at each CA that may be asked now, the one to be asked first coming first; never empty.
+
+    `is_spent` says whether our own count forbids an order for a spec at its CA.
+    """
+    asked = []
+    for ca in spec.cas:
+        one = spec.at(ca)
+        asked.append(one)
+        if not _passed_over(failure, ca, now, patience) and not is_spent(one):
+            break
+    return sorted(asked, key=lambda one: _last_asked(failure, one.ca))
+
+
+def _passed_over(failure: Failure | None, ca: str, now: datetime, patience: timedelta) -> bool:
+    trouble = failure.trouble_at(ca) if failure else None
+    if trouble is None:
+        return False
+    refused = trouble.kind == "rateLimited" and trouble.not_before is not None and trouble.not_before > now
+    return refused or now - trouble.since >= patience
+
+
+def _last_asked(failure: Failure | None, ca: str) -> float:
+    trouble = failure.trouble_at(ca) if failure else None
+    return trouble.last.timestamp() if trouble else 0.0

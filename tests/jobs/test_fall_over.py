@@ -1,0 +1,215 @@
+"""A fallback CA: asked when the first one will not do, kept, and left again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from certkeeper.core.caa import CaaRecord
+from certkeeper.core.decision import Ask
+from certkeeper.core.errors import AuthorityError, DnsError
+from certkeeper.core.model import Certificate, FallbackCa, Outcome
+from certkeeper.jobs import status as statuses
+from certkeeper.jobs.tick import tick
+from tests.fakes import CA, SECOND_CA, WWW, Altered, World
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SPEC = replace(WWW, fallbacks=(FallbackCa(SECOND_CA),))
+DOWN = AuthorityError("the CA at ca.test cannot be reached", "check the way out")
+LIMITED = AuthorityError("too many certificates", kind="rateLimited", status=429, retry_after=30 * 3600.0)
+
+
+def held(world: World) -> Certificate:
+    certificate, _ = world.keeper().certificates.read("www")
+    assert certificate is not None
+    return certificate
+
+
+def ticked(world: World, ask: Ask | None = None) -> Outcome:
+    (outcome,) = tick(world.keeper(), [SPEC], ask).outcomes
+    return outcome
+
+
+def test_with_nothing_held_the_second_failure_is_not_waited_for() -> None:
+    world = World()
+    world.authority.trouble = DOWN
+
+    first = ticked(world)
+    world.clock.later(HOUR)
+    second = ticked(world)
+
+    assert (first.outcome, first.error) == ("failed", "the CA at ca.test cannot be reached")
+    assert (second.outcome, second.reason) == ("renewed", "not issued yet; from second.test instead of ca.test")
+    assert (held(world).ca, held(world).account_url) == (SECOND_CA, "https://second.test/account/1")
+    assert world.keeper().journal.read("www").entry.tidy
+    assert world.dns.records == set()
+
+
+def test_its_certificate_is_kept_until_its_own_renewal_time_and_then_the_first_ca_is_asked_again() -> None:
+    world = World()
+    world.authority.trouble = DOWN
+    ticked(world)
+    world.clock.later(HOUR)
+    ticked(world)
+    world.authority.trouble = None
+    world.clock.later(59 * DAY)
+
+    kept = ticked(world)
+    world.clock.later(2 * DAY)
+    renewed = ticked(world)
+
+    assert (kept.outcome, renewed.outcome) == ("kept", "renewed")
+    assert held(world).ca == CA
+    assert (len(world.second.issued), len(world.authority.issued)) == (1, 1)
+
+
+def test_no_predecessor_of_another_ca_is_named() -> None:
+    world = World()
+    ticked(world)
+    world.clock.later(61 * DAY)
+    world.authority.trouble = DOWN
+    ticked(world)
+    world.clock.later(4 * DAY)
+
+    renewed = ticked(world)
+
+    assert (renewed.outcome, held(world).ca) == ("renewed", SECOND_CA)
+    assert world.second.replaced == set()
+
+
+def test_a_healthy_certificate_gives_the_first_ca_three_days() -> None:
+    world = World()
+    ticked(world)
+    world.clock.later(60 * DAY)
+    world.authority.trouble = DOWN
+    hours = 0
+    while not world.second.issued:
+        outcome = ticked(world)
+        world.clock.later(HOUR)
+        hours += 1
+
+    assert outcome.outcome == "renewed"
+    assert 71 <= hours <= 97  # three days, and our own pause of up to a day
+
+
+def test_a_429_with_a_long_retry_after_is_an_empty_budget_and_the_next_tick_asks_the_next_ca() -> None:
+    world = World()
+    world.authority.refuse.append(LIMITED)
+
+    refused = ticked(world)
+    world.clock.later(HOUR)
+    renewed = ticked(world)
+
+    assert refused.next_attempt is not None and refused.next_attempt < world.clock.now()
+    assert (refused.outcome, renewed.outcome, held(world).ca) == ("failed", "renewed", SECOND_CA)
+
+
+def test_an_order_that_may_be_paid_for_is_waited_for_however_long_its_ca_is_down() -> None:
+    world = World()
+    world.authority.processing = 1000
+    ticked(world)
+    world.authority.trouble = DOWN
+    for _ in range(10):
+        world.clock.later(DAY)
+        ticked(world, Ask(by_name=True))
+    world.authority.trouble, world.authority.processing = None, 0
+    world.authority.orders["https://ca.test/order/1"]["left"] = 0
+
+    outcome = ticked(world, Ask(by_name=True))
+
+    assert (outcome.outcome, held(world).ca) == ("renewed", CA)
+    assert (len(world.authority.issued), len(world.second.issued), world.second.new_orders) == (1, 0, 0)
+
+
+def test_an_order_that_was_never_finalized_is_left_behind() -> None:
+    world = World()
+
+    def failing(*_: Any) -> Any:
+        raise DOWN
+
+    altered: Any = Altered(world.authority, authorization=failing)
+    tick(replace(world.keeper(), authorities={CA: altered, SECOND_CA: world.second}), [SPEC])
+    world.authority.trouble = DOWN
+    pending = world.keeper().journal.read("www").entry.pending
+    world.clock.later(HOUR)
+
+    outcome = ticked(world)
+
+    assert pending is not None and pending.ca == CA
+    assert (outcome.outcome, held(world).ca) == ("renewed", SECOND_CA)
+    assert world.keeper().journal.read("www").entry.tidy
+
+
+def test_a_pending_order_at_the_fallback_ca_is_finished_though_the_first_has_recovered() -> None:
+    world = World()
+    world.authority.trouble = DOWN
+    ticked(world)
+    world.clock.later(HOUR)
+    world.second.processing = 1000
+    begun = ticked(world)
+    world.authority.trouble = None
+    world.second.orders["https://second.test/order/1"]["left"] = 0
+    world.clock.later(HOUR)
+
+    finished = ticked(world)
+
+    assert (begun.outcome, finished.outcome, held(world).ca) == ("waiting", "renewed", SECOND_CA)
+    assert (len(world.second.issued), world.authority.new_orders) == (1, 0)
+
+
+def test_a_caa_record_that_forbids_the_fallback_ca_is_told_with_the_record_to_add_and_nothing_is_ordered() -> None:
+    world = World()
+    world.authority.trouble = DOWN
+    world.second.issuers = ("second.test",)
+    world.lookup.caas["example.com"] = (CaaRecord(0, "issue", "ca.test"),)
+    ticked(world)
+    world.clock.later(HOUR)
+
+    outcome = ticked(world)
+
+    assert outcome.error == "example.com: the CAA records at example.com do not allow second.test"
+    assert outcome.hint == 'add the record: example.com. CAA 0 issue "second.test"'
+    assert (world.second.new_orders, world.keys.made) == (0, 0)
+
+
+def test_a_caa_lookup_that_fails_counts_against_the_fallback_ca_so_that_the_first_is_asked_again() -> None:
+    world = World()
+    world.authority.trouble = DOWN
+    world.second.issuers = ("second.test",)
+
+    def failing(name: str) -> Any:
+        raise DnsError(f"the CAA record of {name} could not be looked up")
+
+    lookup: Any = Altered(world.lookup, caa=failing)
+    ticked(world)
+    world.clock.later(HOUR)
+    (failed,) = tick(replace(world.keeper(), lookup=lookup), [SPEC]).outcomes
+    world.authority.trouble = None
+    world.clock.later(2 * HOUR)
+    (renewed,) = tick(replace(world.keeper(), lookup=lookup), [SPEC]).outcomes
+
+    assert "could not be looked up" in (failed.error or "")
+    assert (renewed.outcome, held(world).ca) == ("renewed", CA)
+
+
+def test_the_first_ca_is_not_asked_for_caa_records() -> None:
+    world = World()
+    world.authority.issuers = ("ca.test",)
+    asked: list[str] = []
+    lookup: Any = Altered(world.lookup, caa=asked.append)
+
+    (outcome,) = tick(replace(world.keeper(), lookup=lookup), [SPEC]).outcomes
+
+    assert (outcome.outcome, asked) == ("renewed", [])
+
+
+def test_plan_says_which_ca_will_be_asked() -> None:
+    world = World()
+    world.authority.trouble = DOWN
+    ticked(world)
+    world.clock.later(HOUR)
+
+    (planned,) = statuses.plan(world.keeper(), [SPEC])
+
+    assert (planned.action, planned.reason) == ("renew", "not issued yet; from second.test instead of ca.test")
