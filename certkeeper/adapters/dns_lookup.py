@@ -12,8 +12,8 @@ import dns.nameserver
 import dns.query
 import dns.rdata
 import dns.rdatatype
-import dns.rdtypes.ANY.NS
 import dns.rdtypes.ANY.CAA
+import dns.rdtypes.ANY.NS
 import dns.rdtypes.ANY.TXT
 import dns.resolver
 
