@@ -315,7 +315,10 @@ def operator(deployment: Deployment) -> Policy:
         _allow("ReadSettingsAndIndex", "s3:GetObject", settings_and_index),
     ]
     if deployment.function:
-        statements.append(_allow("AskTheFunction", "lambda:InvokeFunction", deployment.function_arn))
+        statements += [
+            _allow("AskTheFunction", "lambda:InvokeFunction", deployment.function_arn),
+            _allow("FollowTheFunction", "logs:FilterLogEvents", deployment.log_arn()),
+        ]
     return _policy(statements)
 
 

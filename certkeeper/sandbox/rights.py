@@ -148,6 +148,8 @@ def wanted(seen: AwsRequest, scene: Scene) -> list[Wanted]:
         return secrets_rights(seen, scene)
     if action == "lambda:Invoke":
         return [Wanted("lambda:InvokeFunction", scene.arn("lambda", _unless_arn("function:", seen.resource)))]
+    if seen.service == "logs":
+        return [Wanted(action, scene.arn("logs", f"log-group:{seen.resource}:log-stream:"))]
     return [Wanted(action, seen.resource or "*")]
 
 
