@@ -31,7 +31,8 @@ LONGEST_PREFIX = 400  # a secret's name has 512 letters at most, and ends in a c
 TOP = ("store", "bucket_owner", "certificates_in", "sealing", "kms_key", "deployment", "include", "ca",
        "fallback_ca", "alerts", "dns", "defaults", "certificates")  # fmt: skip
 CA = ("directory", "contact", "ca_bundle", "profile", "eab_kid", "eab_hmac_key")
-CERTIFICATE = ("identifiers", "key_type", "ca", "profile", "hosted_zone_id", "readers", "reuse_private_key")
+CERTIFICATE = ("identifiers", "key_type", "ca", "profile", "hosted_zone_id", "preferred_chain", "readers",
+               "reuse_private_key")  # fmt: skip
 DEFAULTS = tuple(key for key in CERTIFICATE if key != "identifiers")
 ALERTS = ("email", "urgent")
 DNS = ("nameservers", "propagation_timeout", "zones")
@@ -484,6 +485,7 @@ class _Reader:
             key_type=self._key_type(merged, key),
             profile=profile,
             hosted_zone_id=zone.removeprefix("/hostedzone/") if zone else None,
+            preferred_chain=self._text(merged, "preferred_chain", f"{key}."),
             readers=self._readers(merged, key),
             reuse_private_key=bool(reuse),
             sealing=self.sealing,

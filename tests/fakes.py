@@ -217,6 +217,7 @@ class FakeChains:
             validity=Validity(datetime.fromisoformat(said["from"]), datetime.fromisoformat(said["to"])),
             issuer="Fake CA",
             certificate_id=f"fake.{said['serial_number']}",
+            top_issuer=said.get("top", "Fake Root"),
         )
 
 
@@ -333,6 +334,8 @@ class FakeAuthority:
     new_orders: int = 0
     base: str = "https://ca.test"
     issuers: tuple[str, ...] = ()
+    alternate_tops: tuple[str, ...] = ()
+    """The common names of the roots of its other chains."""
     trouble: AuthorityError | None = None
     """What it answers to everything, on a bad day."""
     forgotten: bool = False
@@ -417,6 +420,10 @@ class FakeAuthority:
         self._up()
         chain: str = self.orders[order.url]["chain"]
         return chain
+
+    def alternates(self, account: Account, order: Order) -> tuple[str, ...]:
+        facts = json.loads(base64.b64decode(self.download(account, order).split("-----")[2]))
+        return tuple(fake_pem({**facts, "top": top}) for top in self.alternate_tops)
 
     def issuer_domains(self) -> tuple[str, ...]:
         self._up()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from threading import Lock, local
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from acme import challenges, jws, messages
@@ -33,6 +33,7 @@ NONCE_TRIES = 12
 TIMEOUT = (5, 30)
 LONGEST_RETRY_AFTER = 7 * 86400.0
 URN = "urn:ietf:params:acme:error:"
+PEM_CHAIN = "application/pem-certificate-chain"
 JOSE = {"Content-Type": "application/jose+json"}
 USER_AGENT = f"certkeeper/{__version__} {requests.utils.default_user_agent()}"
 
@@ -102,9 +103,18 @@ class AcmeAuthority:
         return _order(order.url, response)
 
     def download(self, account: Account, order: Order) -> str:
+        return self._downloaded(account, order).text
+
+    def alternates(self, account: Account, order: Order) -> tuple[str, ...]:
+        response = self._downloaded(account, order)
+        links = requests.utils.parse_header_links(response.headers.get("Link", ""))
+        urls = [urljoin(response.url, one["url"]) for one in links if "alternate" in one.get("rel", "").split()]
+        return tuple(self._post(account, url, None, accept=PEM_CHAIN).text for url in urls)
+
+    def _downloaded(self, account: Account, order: Order) -> requests.Response:
         if order.certificate_url is None:
             raise AuthorityError("the CA calls the order valid and names no certificate")
-        return self._post(account, order.certificate_url, None, accept="application/pem-certificate-chain").text
+        return self._post(account, order.certificate_url, None, accept=PEM_CHAIN)
 
     # The wire.
 

@@ -70,6 +70,7 @@ class Chains:
             validity=Validity(leaf.not_valid_before_utc, leaf.not_valid_after_utc),
             issuer=_common_name(leaf.issuer),
             certificate_id=_certificate_id(leaf),
+            top_issuer=_common_name(certificates[-1].issuer),
         )
 
 

@@ -133,6 +133,8 @@ def _renewed(said: Namespace, report: Report) -> int:
         # If nothing could be read at all, that is said once, and not for every name again.
         if one.error and status != NO_NEWS:
             complain(f"{one.name}: {one.error}", one.hint)
+        elif one.hint and one.outcome == "renewed":
+            talk(f"warning: {one.name}: {one.hint}")
     if report.trouble is not None:
         complain(report.trouble.message, report.trouble.hint)
     return status

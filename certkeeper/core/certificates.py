@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -79,6 +80,16 @@ def prove(chain: Chain, request: CertificateRequest, spec: CertificateSpec, now:
         )
     if not chain.validity.not_before - SKEW <= now < chain.validity.not_after:
         raise ChainError("the CA's certificate is not in date now", "check this machine's clock")
+
+
+def preferred(usual: Chain, alternates: Iterable[Chain], top_issuer: str) -> Chain | None:
+    """The chain whose last certificate was issued by that common name; None if there is no such one.
+
+    An alternate leads from the same leaf to another root (RFC 8555 section 7.4.2); anything else is none.
+    """
+    leaf = usual.serial_number, usual.spki_sha256
+    chains = (usual, *(one for one in alternates if (one.serial_number, one.spki_sha256) == leaf))
+    return next((one for one in chains if one.top_issuer == top_issuer), None)
 
 
 def successor(

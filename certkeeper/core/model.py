@@ -89,6 +89,7 @@ class Chain:
     """What the CA handed out: PEM, leaf first, links verified; and what the leaf says.
 
     `certificate_id` is the leaf's name in renewal information (RFC 9773 section 4.1); None if it cannot have one.
+    `top_issuer` is the common name that the last certificate says it was issued by; not stored, so "" when read back.
     """
 
     pem: str
@@ -98,6 +99,7 @@ class Chain:
     validity: Validity
     issuer: str
     certificate_id: str | None = None
+    top_issuer: str = ""
 
 
 @dataclass(frozen=True)

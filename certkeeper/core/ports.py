@@ -129,6 +129,9 @@ class CertificateAuthority(Protocol):
     def download(self, account: Account, order: Order) -> str:
         """The PEM chain of a valid order (section 7.4.2); may be asked for any number of times."""
 
+    def alternates(self, account: Account, order: Order) -> tuple[str, ...]:
+        """The other PEM chains for the same certificate (section 7.4.2); none if the CA has only the one."""
+
 
 @dataclass
 class Presented:

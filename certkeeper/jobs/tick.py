@@ -19,7 +19,7 @@ from functools import partial
 from typing import TypeVar
 
 from certkeeper.core import caa, failures, zones
-from certkeeper.core.certificates import prove, successor
+from certkeeper.core.certificates import preferred, prove, successor
 from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, exempt, renewal_time, under_the_floor
 from certkeeper.core.errors import (
     AuthorityError,
@@ -32,7 +32,7 @@ from certkeeper.core.errors import (
 )
 from certkeeper.core.index import Index, issued_by_set, worth_a_look
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, is_wanted, settled, worth_finishing
-from certkeeper.core.model import Account, Certificate, CertificateSpec, Outcome, TxtRecord
+from certkeeper.core.model import Account, Certificate, CertificateSpec, Chain, Outcome, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
 from certkeeper.core.ports import Presented
 from certkeeper.jobs import survey
@@ -444,6 +444,7 @@ def _finish(run: Run, case: Case) -> None:
         order = look()
     _note_certificate_url(run, case, order)
     chain = keeper.chains.read(_patiently(run, partial(authority.download, account, order)))
+    chain, doubt = _preferred(run, case, order, chain)
     now = keeper.clock.now()
     if chain.validity.not_after <= now:
         # Finished too late to be of use, and nothing of it will ever change.
@@ -457,7 +458,7 @@ def _finish(run: Run, case: Case) -> None:
     keeper.tell(case.spec.name, "stored")
     case.held = new
     until = Keep(renewal_time(chain.validity))
-    case.outcome = told(case.spec, case.public, "renewed", case.reason, until=until)
+    case.outcome = replace(told(case.spec, case.public, "renewed", case.reason, until=until), hint=doubt)
 
 
 def _keep_earlier(run: Run, case: Case) -> None:
@@ -467,6 +468,25 @@ def _keep_earlier(run: Run, case: Case) -> None:
         except StoreError as error:
             # What is paid for is stored all the same.
             case.reason = f"{case.reason}; the one before could not be kept: {error.message}"
+
+
+def _preferred(run: Run, case: Case, order: Order, usual: Chain) -> tuple[Chain, str | None]:
+    """The chain that is preferred, or the usual one and what to say about it: never a reason to keep none."""
+    wanted, account = case.spec.preferred_chain, case.account
+    if wanted is None or usual.top_issuer == wanted:
+        return usual, None
+    keeper = run.keeper
+    assert account is not None  # noqa: S101 - _finish has just seen it
+    try:
+        pems = _patiently(run, partial(keeper.authorities[case.spec.ca].alternates, account, order))
+        alternates = [keeper.chains.read(pem) for pem in pems]
+    except (AuthorityError, ChainError) as error:
+        return usual, f"the usual chain is kept, since the other ones could not be had: {error.message}"
+    chain = preferred(usual, alternates, wanted)
+    if chain is not None:
+        return chain, None
+    offered = ", ".join(dict.fromkeys(one.top_issuer for one in (usual, *alternates)))
+    return usual, f"the usual chain is kept: the CA offers no chain of {wanted}, only of {offered}; see preferred_chain"
 
 
 def _finalized(run: Run, case: Case, order: Order) -> Order:

@@ -15,6 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
 from certkeeper.sandbox import parts
 from certkeeper.sandbox.processes import Program, SandboxError, at_the_same_port, free_port, on_free_port
 from certkeeper.sandbox.tls import TestTls
@@ -173,6 +176,11 @@ class Pebble:
 
     def intermediates_pem(self) -> str:
         return self._get(f"{self.management_url}/intermediates/0")
+
+    def root_name(self, number: int) -> str:
+        """The common name of one of its roots; there are more than one with PEBBLE_ALTERNATE_ROOTS."""
+        root = x509.load_pem_x509_certificate(self._get(f"{self.management_url}/roots/{number}").encode())
+        return str(root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
     def set_renewal_info(self, leaf_pem: str, text: str) -> None:
         """Have renewal information for this certificate answered with `text`, be it JSON or not (RFC 9773)."""
