@@ -19,10 +19,11 @@ _SERVICE = """\
 [Unit]
 Description=certkeeper: {what}
 Wants=network-online.target
-After=network-online.target
-{order}
+After=network-online.target{order}
+
 [Service]
 Type=oneshot
+ExecStartPre=+mkdir -pm755 {folder}
 ExecStart={command}
 {environment}TimeoutStartSec={seconds}
 UMask=0077
@@ -51,9 +52,7 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
 {wanted}"""
-_ORDER = """\
-Before=nginx.service apache2.service httpd.service haproxy.service caddy.service lighttpd.service
-"""
+_ORDER = "\nBefore=nginx.service apache2.service httpd.service haproxy.service caddy.service lighttpd.service"
 _WANTED = "\n[Install]\nWantedBy={}.target\n"
 _TIMER = """\
 [Unit]
@@ -92,6 +91,7 @@ def _units(words: list[str], options: Options, environment: dict[str, str]) -> d
     shared = {
         "seconds": options.wait + 900,
         "into": quoted("-" + options.into),
+        "folder": quoted(options.into).replace("$", "$$"),
         "environment": "".join(f"Environment={one}\n" for one in settings),
     }
 
@@ -103,7 +103,7 @@ def _units(words: list[str], options: Options, environment: dict[str, str]) -> d
     boot = [*words, "--reload="]  # the last one counts
     return {
         _BOOT: service("pull before the web server starts", _ORDER, _WANTED.format("multi-user"), boot),
-        _PULL + ".service": service("pull, and reload the web server", "", "", words),
+        _PULL + ".service": service("pull, and reload the web server", " " + _BOOT, "", words),
         _PULL + ".timer": _TIMER + _WANTED.format("timers"),
     }
 

@@ -71,6 +71,19 @@ def test_only_the_boot_unit_is_ordered_before_the_server(instance: Instance, uni
     boot, pull = ((units / f"certkeeper-{one}.service").read_text() for one in ("boot", "pull"))
     assert "Before=nginx.service" in boot and "WantedBy=multi-user.target" in boot
     assert "Before=" not in pull and "[Install]" not in pull
+    # A missed hour is made up for at boot: a reload before the boot's own pull is through would wait for the server,
+    # the server for that pull, and that pull for the lock.
+    assert "After=network-online.target certkeeper-boot.service\n" in pull
+
+
+def test_a_folder_that_an_image_does_not_have_is_made_before_the_sandbox_closes(
+    instance: Instance, units: Path
+) -> None:
+    instance.pull("--install-timer")
+
+    for one in ("boot", "pull"):
+        text = (units / f"certkeeper-{one}.service").read_text()
+        assert f'ExecStartPre=+mkdir -pm755 "{instance.into}"\n' in text
 
 
 def test_the_timer_is_installed_though_nothing_came_and_no_secret_is_in_it(instance: Instance, units: Path) -> None:
