@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from certkeeper.adapters.threads import Threads
 
 SETTINGS_PATH = "settings.toml"
-SIDE_BY_SIDE = 8
+SIDE_BY_SIDE = 20
 AFTER_DEADLINE = timedelta(minutes=1)
 FUNCTION_SECONDS = 910  # a little more than the function may take
 

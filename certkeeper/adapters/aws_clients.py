@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from certkeeper import __version__
 from certkeeper.core.errors import DnsError, SettingsError, StoreError
 
-CONNECTIONS = 10
+CONNECTIONS = 20
 CONNECT_SECONDS, READ_SECONDS = 4, 8
 
 

@@ -24,7 +24,7 @@ from certkeeper.core.zones import Change, RecordSet, batches, merged, swap
 if TYPE_CHECKING:
     from mypy_boto3_route53 import Route53Client
 
-POLL = 2.0
+POLL = 1.7
 # What is refused for the sake of one change, so that the others of its batch may do without it.
 ONES_FAULT = ("InvalidChangeBatch", "InvalidInput", "AccessDenied")
 # What is refused before anything is done, whatever became of earlier tries.

@@ -345,14 +345,15 @@ def _note_what_to_prove(run: Run, case: Case) -> None:
     if order.status != "pending":
         return
     authority = keeper.authorities[case.spec.ca]
-    authorizations = tuple(authority.authorization(account, url) for url in order.authorization_urls)
-    step = next_step(order, authorizations)
+    authorizations = run.each(partial(authority.authorization, account), order.authorization_urls)
+    step = next_step(order, tuple(authorizations))
     if isinstance(step, Abandon):
         case.entry = replace(case.entry, pending=None)
         raise _blamed(step.problem)
     if not isinstance(step, Prove):
         return
-    case.unproven = tuple((one, _record(run, case.spec, one)) for one in step.authorizations)
+    placed = run.each(partial(_record, run, case.spec), step.authorizations)
+    case.unproven = tuple(zip(step.authorizations, placed, strict=True))
     records = {record for _, record in case.unproven}
     case.leftovers = tuple(one for one in case.entry.records if one not in records)
     _write(run, case, replace(case.entry, records=(*case.leftovers, *sorted(records))))
@@ -384,13 +385,16 @@ def _prove(presented: Presented, run: Run, case: Case) -> None:
     assert account is not None  # noqa: S101 - a case with something to prove has one
     authority = keeper.authorities[case.spec.ca]
     keeper.tell(case.spec.name, "proving")
-    for one, _ in case.unproven:
-        if one.challenge is not None and one.challenge.status == "pending":
-            _answered(run, case, one)
     open_ones = [one for one, _ in case.unproven]
+    unanswered = [one for one in open_ones if one.challenge is not None and one.challenge.status == "pending"]
+    run.each(partial(_answered, run, case), unanswered)
+
+    def look(one: Authorization) -> Authorization:
+        return _patiently(run, partial(authority.authorization, account, one.url))
+
     pause = LOOK_AGAIN
     while open_ones:
-        open_ones = [_patiently(run, partial(authority.authorization, account, one.url)) for one in open_ones]
+        open_ones = run.each(look, open_ones)
         for one in open_ones:
             if one.status not in ("pending", "valid"):
                 case.entry = replace(case.entry, pending=None)

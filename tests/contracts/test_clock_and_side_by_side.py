@@ -125,6 +125,21 @@ def test_threads_run_several_tasks_at_once_and_never_more_than_the_bound() -> No
     assert most == 3
 
 
+@pytest.mark.parametrize("bound", [1, 2, 3])
+def test_tasks_may_run_tasks_of_their_own_though_all_threads_are_busy(bound: int) -> None:
+    threads = Threads(bound)
+    threads_busy = threading.Barrier(bound)
+
+    def task(number: int) -> list[str]:
+        threads_busy.wait(5)
+        return threads([partial(str, 10 * number + one) for one in range(4)])
+
+    results = threads([partial(task, number) for number in range(bound)])
+
+    threads.close()
+    assert results == [[str(10 * number + one) for one in range(4)] for number in range(bound)]
+
+
 def test_threads_stay_from_step_to_step() -> None:
     threads, seen = Threads(2), set()
 
