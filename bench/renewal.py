@@ -4,7 +4,7 @@
     python bench/renewal.py --fast     no delay, no throttle
 
 Every client is run as its users run it, as a process of its own; the sandbox counts. Peers that are not installed are
-left out (scripts/get-peers brings certbot). Ratios are to certkeeper in the same run.
+left out (scripts/get-peers --lego brings them). Ratios are to certkeeper in the same run.
 """
 
 from __future__ import annotations
