@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from threading import Lock
 from typing import Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.utils import parse_timestamp
 
 from certkeeper import __version__
 from certkeeper.core.errors import DnsError, SettingsError, StoreError
@@ -35,7 +38,7 @@ class Aws:
         with self._lock:
             if (service, region) not in self._clients:
                 try:
-                    self._session = self._session or boto3.session.Session()
+                    self._session = self._session or boto3.session.Session(botocore_session=_session())
                     how = _config(service, patience, tries)
                     self._clients[service, region] = self._session.client(service, region_name=region, config=how)
                 except (BotoCoreError, ValueError) as error:
@@ -97,6 +100,22 @@ class Aws:
                 "configure AWS credentials (a profile, a role or environment variables); "
                 "or set bucket_owner in the settings",
             ) from None
+
+
+def _session() -> Any:
+    """Botocore's, with a way of its own to read instants: a listing holds one for each object, and botocore tries
+    several forms on each, which takes five times as long as all the rest of a listing."""
+    session = botocore.session.get_session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
+    return session
+
+
+def _instant(value: Any) -> datetime:
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return parse_timestamp(value)
+    return moment if moment.tzinfo else parse_timestamp(value)
 
 
 def _config(service: str, patience: int | None = None, tries: int | None = None) -> Config:

@@ -1,0 +1,150 @@
+"""What an idle tick of the function costs with many names: AWS calls and CPU seconds, by its parts.
+
+    python bench/scale.py [--names 10000] [--runs 5]
+
+The store is moto's, filled beforehand; no name is due. Each run is a process of its own, as a cold start is. "start"
+is what every run pays: the interpreter, the imports, the first client. CPU is user and system time of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from certkeeper.core import certificates, index, journal
+from certkeeper.core.ari import Window
+from certkeeper.core.model import Certificate, CertificateRequest, Chain, Sealed, Validity
+from certkeeper.sandbox.aws import ACCOUNT, AwsServer
+from certkeeper.sandbox.calls import Desk
+from certkeeper.sandbox.route53 import HostedZones
+from certkeeper.sandbox.story import clean
+
+BUCKET, STORE = "bucket", "s3://bucket/prod"
+CA = "https://ca.example/directory"
+ROOT = Path(__file__).resolve().parent.parent
+RUN = """
+import json, os, sys, time
+sys.path.insert(0, "lambda")
+import handler, boto3
+from certkeeper import wiring
+from certkeeper.core.decision import Ask
+wiring._aws().client("s3")
+marks = [time.process_time()]
+real_settings, real_tick, real_watch = wiring.stored_settings, handler.tick, handler.watch
+def marked(what):
+    def call(*arguments, **named):
+        answer = what(*arguments, **named)
+        marks.append(time.process_time())
+        return answer
+    return call
+wiring.stored_settings, handler.tick, handler.watch = marked(real_settings), marked(real_tick), marked(real_watch)
+class Context:
+    def get_remaining_time_in_millis(self):
+        return 900_000
+out, sys.stdout = sys.stdout, open(os.devnull, "w")
+handler.handler({}, Context())
+sys.stdout = out
+marks.append(time.process_time())
+acme = sorted({"acme", "josepy", "cryptography", "dns", "requests"} & set(sys.modules))
+print(json.dumps({"marks": marks, "acme": acme}))
+"""
+
+
+def settings(names: list[str]) -> str:
+    head = f'store = "{STORE}"\nbucket_owner = "{ACCOUNT}"\nsealing = "store"\n[ca]\ndirectory = "{CA}"\n'
+    return head + "".join(f'[certificates."{name}"]\nidentifiers = ["{name}", "www.{name}"]\n' for name in names)
+
+
+def fill(aws: AwsServer, names: list[str]) -> None:
+    """A store in which nothing is due, and an index that knows it."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    validity = Validity(now - timedelta(days=10), now + timedelta(days=80))
+    window = Window(now + timedelta(days=50), now + timedelta(days=52), now + timedelta(days=1))
+    facts = {}
+    for number, name in enumerate(names):
+        pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+        chain = Chain(pem, (name, f"www.{name}"), f"{number:032x}", "0" * 64, validity, "YE1", f"aYhb.{number}")
+        request = CertificateRequest("-----BEGIN CERTIFICATE REQUEST-----\n", "0" * 64, Sealed("store", b"x" * 240))
+        certificate = Certificate(
+            name, 1, chain, request, CA, f"{CA}/account/1", None, "ecdsa-p256", f"{CA}/order/{number}", ()
+        )
+        for path, data in (
+            (f"certificates/{name}", certificates.encode(certificate)),
+            (f"journal/{name}", journal.encode(journal.Entry(revision=1), name)),
+        ):
+            aws.put_object(BUCKET, f"prod/{path}", data)
+        held = certificates.held(certificate)
+        assert held is not None
+        facts[name] = (certificate, held, window)
+    from dataclasses import replace
+
+    import boto3
+
+    os.environ.update(aws.environment)
+    from certkeeper.adapters.s3_records import S3Records
+
+    records = S3Records(boto3.client("s3"), BUCKET, "prod", ACCOUNT)
+    held_at, journaled_at = records.list("certificates/"), records.list("journal/")
+    index.write(
+        records,
+        index.Index(
+            now,
+            {
+                name: index.Facts(
+                    held_at[f"certificates/{name}"],
+                    journaled_at[f"journal/{name}"],
+                    replace(held, information=window),
+                    account_url=certificate.account_url,
+                )
+                for name, (certificate, held, window) in facts.items()
+            },
+        ),
+        None,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--names", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=5)
+    said = parser.parse_args()
+    names = [f"n{number}.example.com" for number in range(said.names)]
+    desk = Desk()
+    with AwsServer(desk, HostedZones()) as aws:
+        aws.create_bucket(BUCKET)
+        aws.put_object(BUCKET, "prod/settings.toml", settings(names).encode())
+        fill(aws, names)
+        environment = {
+            **clean(aws.environment), "CERTKEEPER_STORE": STORE, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1",
+        }  # fmt: skip
+        runs = []
+        for _ in range(said.runs):
+            before, began = desk.mark(), time.monotonic()
+            done = subprocess.run(
+                [sys.executable, "-c", RUN], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+            )
+            seen = json.loads(done.stdout.splitlines()[-1])
+            runs.append((seen["marks"], time.monotonic() - began))
+            calls = desk.calls(since=before)
+        counts: dict[str, int] = {}
+        for call in calls:
+            counts[f"{call.service} {call.operation}"] = counts.get(f"{call.service} {call.operation}", 0) + 1
+        print(f"{said.names} names, none due; {said.runs} runs; Python {sys.version.split()[0]}")
+        print(f"AWS calls of one run: {len(calls)} ({', '.join(f'{name} {n}' for name, n in sorted(counts.items()))})")
+        print(f"loaded of the ACME stack: {', '.join(seen['acme']) or 'nothing'}")
+        for number, part in enumerate(("start", "settings", "tick", "gauges", "log and answer")):
+            spent = [marks[number] - (marks[number - 1] if number else 0.0) for marks, _ in runs]
+            print(f"{part:15} {statistics.median(spent):.2f} s of CPU (from {min(spent):.2f} to {max(spent):.2f})")
+        print(f"wall            {statistics.median(wall for _, wall in runs):.2f} s")
+    desk.stop()
+
+
+if __name__ == "__main__":
+    main()
