@@ -15,9 +15,13 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import boto3
+
+from certkeeper.adapters.s3_records import S3Records
 from certkeeper.core import certificates, index, journal
 from certkeeper.core.ari import Window
 from certkeeper.core.model import Certificate, CertificateRequest, Chain, Sealed, Validity
@@ -83,13 +87,7 @@ def fill(aws: AwsServer, names: list[str]) -> None:
         held = certificates.held(certificate)
         assert held is not None
         facts[name] = (certificate, held, window)
-    from dataclasses import replace
-
-    import boto3
-
     os.environ.update(aws.environment)
-    from certkeeper.adapters.s3_records import S3Records
-
     records = S3Records(boto3.client("s3"), BUCKET, "prod", ACCOUNT)
     held_at, journaled_at = records.list("certificates/"), records.list("journal/")
     index.write(
@@ -122,7 +120,8 @@ def main() -> None:
         aws.put_object(BUCKET, "prod/settings.toml", settings(names).encode())
         fill(aws, names)
         environment = {
-            **clean(aws.environment), "CERTKEEPER_STORE": STORE, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1",
+            **clean(aws.environment), "CERTKEEPER_STORE": STORE, "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
         }  # fmt: skip
         runs = []
         for _ in range(said.runs):
@@ -137,7 +136,8 @@ def main() -> None:
         for call in calls:
             counts[f"{call.service} {call.operation}"] = counts.get(f"{call.service} {call.operation}", 0) + 1
         print(f"{said.names} names, none due; {said.runs} runs; Python {sys.version.split()[0]}")
-        print(f"AWS calls of one run: {len(calls)} ({', '.join(f'{name} {n}' for name, n in sorted(counts.items()))})")
+        listed = ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
+        print(f"AWS calls of one run: {len(calls)} ({listed})")
         print(f"loaded of the ACME stack: {', '.join(seen['acme']) or 'nothing'}")
         for number, part in enumerate(("start", "settings", "tick", "gauges", "log and answer")):
             spent = [marks[number] - (marks[number - 1] if number else 0.0) for marks, _ in runs]
