@@ -55,7 +55,8 @@ class AwsServer:
 
     Stricter than moto: Route 53 is `HostedZones`; KMS keys that are disabled or pending deletion do not work and a
     wrong key is IncorrectKeyException; `x-amz-expected-bucket-owner` is looked at; Secrets Manager refuses what
-    `secrets_manager` says; a role of another account is assumed only if `trust` named it.
+    `secrets_manager` says; a role of another account is assumed only if `trust` named it or `rights` knows its trust
+    policy.
     """
 
     _standing: ClassVar[threading.Lock] = threading.Lock()
@@ -268,7 +269,7 @@ class AwsServer:
         return answer
 
     def _foreign_role_answer(self, seen: AwsRequest) -> Response:
-        if seen.resource not in self._assumable:
+        if seen.resource not in self._assumable and self.rights.resource_policy(seen.resource) is None:
             message = f"User is not authorized to perform: sts:AssumeRole on resource: {seen.resource}"
             return refusal(seen, 403, "AccessDenied", message)
         answer = self._moto_answer(seen)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ REGION = "eu-west-1"
 AWAY = "210987654321"
 ROLES = f"arn:aws:iam::{ACCOUNT}:role"
 RENEWER, WEB, LOOKS = f"{ROLES}/certkeeper-renewer", f"{ROLES}/web", f"{ROLES}/operator"
+ZONE_ROLE = f"arn:aws:iam::{AWAY}:role/certkeeper-dns"
 SHOP = f"arn:aws:iam::{AWAY}:role/shop"
 INSTANCE = "ASIASANDBOXINSTANCE0"
 QUEUE = f"arn:aws:sqs:{REGION}:{ACCOUNT}:certkeeper-undelivered"
@@ -175,6 +176,34 @@ def test_everything_runs_under_exactly_these_policies_from_an_empty_bucket_and_n
     assert [one for one in idle(scene, [one.question for one in judged]) if not one.startswith(NOT_USED)] == []
 
 
+def test_a_zone_of_another_account_is_written_by_a_role_that_lets_in_the_renewer_alone(sandbox: Sandbox) -> None:
+    zone = sandbox.zones.add("away.test", account=AWAY)
+    with Operator(sandbox) as operator:
+        operator.identifiers[operator.name] = [f"{operator.name.split('.')[0]}.away.test"]
+        deployment, _ = described(sandbox, operator, None)
+        challenge = ChallengeName(zone, zones.challenge_name(operator.identifiers[operator.name][0]), ZONE_ROLE)
+        deployment = replace(deployment, challenges=(challenge,))
+        operator.settings(more=f'[dns.zones."away.test"]\nrole_arn = "{ZONE_ROLE}"\n')
+        rights = sandbox.aws.rights
+        began = len(rights.judged())
+        rights.act_as(operator.access_key_id, RENEWER, permissions.renewer(deployment))
+        rights.act_as("ASIANOBODYYET0000000", ZONE_ROLE, permissions.zone_role("aws", [challenge]))
+        rights.protect(ZONE_ROLE, permissions.zone_role_trust(deployment))
+        rights.protect(sandbox.kms_key_arn, permissions.key_policy(deployment))
+
+        said = operator.renew()
+
+        judged = rights.judged(began)
+        assert said.outcomes[operator.name]["outcome"] == "renewed", said.talk
+        assert [one for one in judged if not one.decision.allowed] == []
+        there = {one.question.action for one in judged if one.question.principal == ZONE_ROLE}
+        assert there == {"route53:ListHostedZones", "route53:ChangeResourceRecordSets", "route53:GetChange"}
+        stranger = Question(LOOKS, "sts:AssumeRole", ZONE_ROLE, AWAY)
+        may_assume = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:*", "Resource": "*"}]}
+        assert not rights.decision(stranger, {LOOKS: [may_assume]}).allowed
+        assert rights.decision(replace(stranger, principal=RENEWER)).allowed
+
+
 def let_in(scene: Scene) -> None:
     """What the operator attaches by hand: the secret's own policy, for the other account."""
     policy = permissions.secret_policy(scene.deployment, scene.name)
@@ -201,7 +230,8 @@ def idle(scene: Scene, asked: Sequence[Question]) -> set[str]:
     """What can be taken away, each alone, without anything that was done becoming forbidden: actions and resources."""
     rights, deployment = scene.sandbox.aws.rights, scene.deployment
     found: set[str] = set()
-    for role, policies in rights.roles.items():
+    for role in (RENEWER, LOOKS, WEB, SHOP):
+        policies = rights.roles[role]
         own = [one for one in asked if one.principal == role]
         for policy in policies:
             others = [one for one in policies if one is not policy]
