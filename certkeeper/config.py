@@ -7,12 +7,16 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import idna
+from publicsuffixlist import PublicSuffixList
 
+from certkeeper.core.budget import LIMIT_NAMES, REMEMBERED, Limit, Limits, limits_of
 from certkeeper.core.decision import is_staging
 from certkeeper.core.document import is_name
 from certkeeper.core.errors import SettingsError
@@ -30,7 +34,7 @@ LONGEST_PREFIX = 400  # a secret's name has 512 letters at most, and ends in a c
 
 TOP = ("store", "bucket_owner", "certificates_in", "sealing", "kms_key", "deployment", "include", "ca",
        "fallback_ca", "alerts", "dns", "defaults", "certificates")  # fmt: skip
-CA = ("directory", "contact", "ca_bundle", "profile", "eab_kid", "eab_hmac_key")
+CA = ("directory", "contact", "ca_bundle", "profile", "eab_kid", "eab_hmac_key", "limits")
 CERTIFICATE = ("identifiers", "key_type", "ca", "profile", "hosted_zone_id", "preferred_chain", "readers",
                "reuse_private_key")  # fmt: skip
 DEFAULTS = tuple(key for key in CERTIFICATE if key != "identifiers")
@@ -46,6 +50,7 @@ _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:(?:role|user)/[\w+=,.@/-]+|arn:a
 _ASSUMABLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 _ZONE = re.compile(r"(?:/hostedzone/)?(Z[A-Z0-9]{1,31})")
 _KMS_KEY = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:)?(?:alias/[\w/-]+|(?:key/)?[\w-]{8,64})")
+_LIMIT = re.compile(r"([1-9]\d{0,8})/([1-9]\d{0,2})([hd])")
 _MAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
 
 
@@ -72,7 +77,10 @@ class Faults(SettingsError):  # noqa: N818 - several
 
 @dataclass(frozen=True)
 class CaSettings:
-    """One CA; `ca_bundle` is a path to PEM roots for the TLS of its directory, or the PEM itself."""
+    """One CA; `ca_bundle` is a path to PEM roots for the TLS of its directory, or the PEM itself.
+
+    `limits` are set if the settings name any.
+    """
 
     directory: str
     contact: str | None = None
@@ -80,6 +88,7 @@ class CaSettings:
     profile: str | None = None
     eab_kid: str | None = None
     eab_hmac_key: str | None = field(default=None, repr=False)
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,10 @@ class Settings:
         named = (self.ca, *self.fallback_cas)
         others = sorted({spec.ca for spec in self.specs} - {one.directory for one in named})
         return (*named, *(CaSettings(one, self.ca.contact, self.ca.ca_bundle) for one in others))
+
+    def limits(self) -> Mapping[str, Limits]:
+        """The CAs' limits where these settings name some, by directory URL."""
+        return {ca.directory: ca.limits for ca in self.authorities() if ca.limits is not None}
 
 
 def read(path: Path) -> Settings:
@@ -169,6 +182,17 @@ def identifier(text: str) -> str:
     if text.startswith("*."):
         name = "*." + name
     return name
+
+
+def registered_domain(identifier: str) -> str:
+    """One label below the public suffix, as CAs count certificates; a public suffix itself stands for itself."""
+    name = identifier.removeprefix("*.")
+    return _public_suffixes().privatesuffix(name) or name
+
+
+@cache
+def _public_suffixes() -> PublicSuffixList:
+    return PublicSuffixList()  # what the wheel holds: nothing is fetched
 
 
 ELSEWHERE = 'to keep them in Secrets Manager write certificates_in = "secretsmanager:PREFIX"'
@@ -342,14 +366,41 @@ class _Reader:
                     f"there is no file {path}",
                     "relative paths count from the settings file; the PEM itself may stand there too",
                 )
+        directory = self._directory(table, "directory", place) or DIRECTORIES["letsencrypt"]
         return CaSettings(
-            directory=self._directory(table, "directory", place) or DIRECTORIES["letsencrypt"],
+            directory=directory,
             contact=self._text(table, "contact", place, _MAIL, "an e-mail address"),
             ca_bundle=bundle,
             profile=self._text(table, "profile", place),
             eab_kid=kid,
             eab_hmac_key=hmac_key,
+            limits=self._limits(table, place, directory),
         )
+
+    def _limits(self, said: Mapping[str, Any], place: str, directory: str) -> Limits | None:
+        """What the settings say instead of what is known of this CA."""
+        if "limits" not in said:
+            return None
+        if not isinstance(said["limits"], dict):
+            self.fault(f"{place}limits", "must be a table", f"write [{place}limits] on a line of its own")
+            return None
+        self._known(said["limits"], LIMIT_NAMES, f"{place}limits.")
+        given = {key: value for key, value in said["limits"].items() if key in LIMIT_NAMES}
+        return replace(
+            limits_of(directory), **{key: self._limit(f"{place}limits.{key}", key, given[key]) for key in given}
+        )
+
+    def _limit(self, place: str, key: str, value: object) -> Limit | None:
+        if value == "none":
+            return None
+        longest = REMEMBERED[key]
+        found = _LIMIT.fullmatch(value) if isinstance(value, str) else None
+        period = timedelta(**{{"h": "hours", "d": "days"}[found[3]]: int(found[2])}) if found else longest
+        if not found or period > longest:
+            hint = f'so many in so many hours or days, like "5/7d" or "300/3h", or "none"; here up to {longest.days}d'
+            self.fault(place, f"{value!r} is not a limit", hint)
+            return None
+        return Limit(int(found[1]), period)
 
     def _directory(self, said: Mapping[str, Any], key: str, place: str) -> str | None:
         value = self._text(said, key, place)
@@ -478,9 +529,10 @@ class _Reader:
         reuse = merged.get("reuse_private_key", False)
         if not isinstance(reuse, bool):
             self.fault(f"{key}.reuse_private_key", f"{reuse!r} is neither true nor false")
+        identifiers = self._identifiers(merged, key, (FallbackCa(directory, profile), *fallbacks))
         return CertificateSpec(
             name=name,
-            identifiers=self._identifiers(merged, key, (FallbackCa(directory, profile), *fallbacks)),
+            identifiers=identifiers,
             ca=directory,
             key_type=self._key_type(merged, key),
             profile=profile,
@@ -490,6 +542,7 @@ class _Reader:
             reuse_private_key=bool(reuse),
             sealing=self.sealing,
             fallbacks=fallbacks,
+            registered_domains=tuple(sorted({registered_domain(one) for one in identifiers})),
         )
 
     def _key_type(self, said: Mapping[str, Any], key: str) -> str:

@@ -87,6 +87,7 @@ def _keeper(
         holder=secrets.token_hex(8),
         term=deadline + AFTER_DEADLINE,
         zone_places=settings.zone_places,
+        limits=settings.limits(),
         tell=tell,
     )
 

@@ -96,7 +96,7 @@ def _watched(records: Any, report: Report, settings: Settings) -> None:
     if report.trouble is None:
         topic = os.environ.get("CERTKEEPER_TOPIC")
         notices = wiring.notices(topic) if topic else None
-        watched = watch(records, report.index, settings.specs, now, settings.store, notices)
+        watched = watch(records, report.index, settings.specs, now, settings.store, notices, settings.limits())
         if watched.trouble is not None:
             log({"error": watched.trouble.message, "hint": watched.trouble.hint})
         counted = watched.gauges

@@ -24,8 +24,9 @@ from certkeeper import config
 from certkeeper.cli import arguments, render
 from certkeeper.client.arguments import HELP, Options
 from certkeeper.core import accounts, ari, document, failures, index, journal, report
+from certkeeper.core.budget import LIMIT_NAMES, by_certificate
 from certkeeper.core.decision import Held
-from certkeeper.core.errors import CertkeeperError, SettingsError
+from certkeeper.core.errors import AuthorityError, SettingsError
 from certkeeper.core.model import Account, CertificateRequest, Outcome, Sealed, TxtRecord, Validity
 from certkeeper.deployment.one_file import one_file
 from certkeeper.jobs.status import Planned, Served, Status, Survey
@@ -190,7 +191,8 @@ def setting_keys() -> set[str]:
         "fallback_ca.NAME": config.CA,
         "certificates.NAME": config.CERTIFICATE,
     }
-    nested = {f"{table}.{key}" for table, keys in tables.items() for key in keys}
+    nested = {f"{table}.{key}" for table, keys in tables.items() for key in keys} - {"ca.limits"}
+    nested |= {f"ca.limits.{key}" for key in LIMIT_NAMES}
     of_tables = {*tables, "fallback_ca", "defaults", "certificates"}
     return nested | (set(config.TOP) - of_tables)
 
@@ -206,7 +208,8 @@ def keys_of(settings: dict[str, Any]) -> set[str]:
             found |= {f"{key}.{one}" for one in value if one != "zones"} if isinstance(value, dict) else {key}
         if key == "dns":
             found |= {f"dns.zones.DOMAIN.{one}" for fields in value.get("zones", {}).values() for one in fields}
-    return found
+    limits = settings.get("ca", {}).get("limits", {})
+    return found - {"ca.limits"} | {f"ca.limits.{key}" for key in limits}
 
 
 def examples() -> list[str]:
@@ -263,7 +266,9 @@ def field_names(data: bytes) -> set[str]:
 
 
 SEALED = Sealed("kms", b"sealed", "arn:aws:kms:eu-west-1:123456789012:key/1")
-FAILURE = failures.failed(None, CertkeeperError("no"), NOW, tick=timedelta(hours=1), lifetime=None, urgent=False)
+BUSY = AuthorityError("busy", status=503, retry_after=60.0)
+FAILURE = failures.failed(None, BUSY, NOW, tick=timedelta(hours=1), lifetime=None, urgent=False, ca="https://ca.test")
+SPENT = by_certificate("https://ca.test", ["example.com"], ["example.com"], "https://ca.test/order/1", NOW)
 
 
 def test_every_field_of_the_certificate_document_is_described_and_no_other() -> None:
@@ -284,10 +289,10 @@ def test_every_field_of_the_journal_is_described() -> None:
         profile=None,
         placed=NOW,
         url="https://ca.test/order/1",
+        charged_domains=("example.com",),
     )
-    entry = journal.Entry(
-        journal.Claim("holder", timedelta(minutes=15)), pending, (TxtRecord("Z1", "name", "value", "arn"),), FAILURE
-    )
+    claim, records = journal.Claim("holder", timedelta(minutes=15)), (TxtRecord("Z1", "name", "value", "arn"),)
+    entry = journal.Entry(claim, pending, records, FAILURE, spent=SPENT)
     described = section(page("docs/formats.md"), "The journal entry: `journal/NAME`")
 
     assert field_names(journal.encode(entry, "www")) <= set(re.findall(r"`([^`]+)`", described))
@@ -315,7 +320,7 @@ def test_every_field_of_the_index_is_described() -> None:
     text = page("docs/formats.md")
     described = section(text, "The index: `index`") + section(text, "The journal entry: `journal/NAME`")
 
-    data = index.encode(index.Index(NOW, {"www": index.Facts(held=held, failure=FAILURE)}))
+    data = index.encode(index.Index(NOW, {"www": index.Facts(held=held, failure=FAILURE, spent=SPENT)}))
 
     assert field_names(data) <= set(re.findall(r"`([^`]+)`", described))
 

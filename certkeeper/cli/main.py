@@ -154,7 +154,7 @@ def _is_bad(one: Outcome, now: datetime) -> bool:
 def _status(said: Namespace) -> int:
     settings = read_settings(said)
     now = datetime.now(UTC)
-    survey = statuses.status(wiring.s3_records(settings), settings.specs, now)
+    survey = statuses.status(wiring.s3_records(settings), settings.specs, now, limits=settings.limits())
     known_names(said.names, {one.name for one in survey.statuses})
     survey = survey.of(said.names)
     if said.probe is not None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from certkeeper import __version__
-from certkeeper.core.budget import Budget
+from certkeeper.core.budget import EXACT_SET, FAILED_AUTHORIZATIONS, ORDERS, REGISTERED_DOMAIN, Budget
 from certkeeper.core.document import written
 from certkeeper.core.model import Outcome
 from certkeeper.jobs.history import Earlier
@@ -70,6 +70,7 @@ def planned_json(planned: Sequence[Planned], as_of: datetime) -> dict[str, Any]:
                 "reason": one.reason,
                 "until": instant(one.until),
                 "last_error": one.last_error,
+                "hint": one.hint,
                 "budget": budget_fields(one.budget),
             }
             for one in planned
@@ -82,16 +83,34 @@ def planned_text(planned: Sequence[Planned], colour: bool) -> str:
     return table(("NAME", "ACTION", "UNTIL", "BUDGET", "REASON"), rows, colour)
 
 
-def budget_text(budget: Budget | None) -> str:
-    """What is left of the exact-set limit; "-" where no limit is known."""
-    return f"{budget.whole} of {budget.count}" if budget else "-"
+def budget_text(budgets: Sequence[Budget]) -> str:
+    """What is left of the exact-set limit, and of those others that something was spent of; "-" if none is known."""
+    shown = [one for one in budgets if one.limit == EXACT_SET or one.whole < one.of.count]
+    return ", ".join(f"{one.whole} of {one.of.count}{_counted(one)}" for one in shown) or "-"
 
 
-def budget_fields(budget: Budget | None) -> dict[str, Any] | None:
-    if budget is None:
-        return None
-    exact = {"left": budget.whole, "of": budget.count, "possible_from": instant(budget.possible_from)}
-    return {"exact_set": exact}
+def _counted(budget: Budget) -> str:
+    return {
+        REGISTERED_DOMAIN: f" below {budget.about}",
+        ORDERS: " orders",
+        FAILED_AUTHORIZATIONS: f" failures of {budget.about}",
+    }.get(budget.limit, "")
+
+
+def budget_fields(budgets: Sequence[Budget]) -> dict[str, Any] | None:
+    """By limit: what is left, of how many, in which period, of what, and from when one more certificate is possible
+    that leaves the reserve alone; None if no limit is known.
+    """
+    return {
+        one.limit: {
+            "left": one.whole,
+            "of": one.of.count,
+            "period_seconds": int(one.of.period.total_seconds()),
+            **({"about": one.about} if one.limit in (REGISTERED_DOMAIN, FAILED_AUTHORIZATIONS) else {}),
+            "possible_from": instant(one.possible_from()),
+        }
+        for one in budgets
+    } or None
 
 
 def history_json(name: str, found: Sequence[Earlier]) -> dict[str, Any]:

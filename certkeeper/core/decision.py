@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Union
 
-from certkeeper.core import ari, budget, fallback
+from certkeeper.core import ari, fallback
+from certkeeper.core.budget import (
+    EXACT_SET,
+    FAILED_AUTHORIZATIONS,
+    ORDERS,
+    REGISTERED_DOMAIN,
+    Budget,
+    Ledger,
+)
 from certkeeper.core.failures import Failure
 from certkeeper.core.model import CertificateSpec, Validity
 
 STAGING = ("staging", "stg")
 PERIOD = timedelta(hours=1)
 """The time between two ticks of the schedule."""
+
+KNOWN_SET = timedelta(days=120)
+"""For how long a CA knows an exact set of identifiers again (Let's Encrypt's figure)."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +63,13 @@ class Renew:
 
 @dataclass(frozen=True)
 class Pause:
-    """Due for `reason`, but to wait until `until`: because of an earlier failure, or because of `why`."""
+    """Due for `reason`, but to wait until `until`: because of an earlier failure, or because of `why`.
+
+    `until` is None if it waits for a person.
+    """
 
     reason: str
-    until: datetime
+    until: datetime | None
     why: str | None = None
     hint: str | None = None
 
@@ -121,16 +134,16 @@ def decide(
     failure: Failure | None,
     now: datetime,
     ask: Ask | None = None,
-    issued: Iterable[datetime] = (),
+    ledger: Ledger | None = None,
     bound: str | None = None,
 ) -> Decision:
-    """Compare what is wanted with what is held, with what failed lately, and with the CA's budget.
+    """Compare what is wanted with what is held, with what failed lately, and with the CA's limits.
 
-    `issued` are the instants of the last week's certificates for exactly these identifiers, under whatever name.
+    `ledger` tells what has been spent of them, under whatever name; without one nothing has.
     `bound` is the CA of an order that may be paid for already: no other one is asked before it is done with.
     """
     ask = ask or Ask()
-    issued = tuple(issued)
+    ledger = ledger or Ledger()
     halted = held is not None and pinned(held, now)
     reason = None if halted else why_due(spec, held, now)
     if reason is not None and held is not None and not ask.force and rehearsal_over_real(spec, held, now):
@@ -143,14 +156,14 @@ def decide(
         release = f"pinned; release it with: certkeeper rollback {spec.name} --release"
         return Keep(due_time(held), release, pinned=True) if halted else Keep(due_time(held))
     pauses = []
-    for one in _to_be_asked(spec, held, failure, now, ask, issued, bound if bound or others else spec.ca):
-        pause = _pause(one, held, failure, now, ask, reason, issued)
+    for one in _to_be_asked(spec, held, failure, now, ask, ledger, bound if bound or others else spec.ca):
+        pause = _pause(one, held, failure, now, ask, reason, ledger)
         if pause is None:
             if one.ca == spec.ca:
                 return Renew(reason)
             return Renew(f"{reason}; from {_host(one.ca)} instead of {_host(spec.ca)}", one.ca)
         pauses.append(pause)
-    return min(pauses, key=lambda pause: pause.until)
+    return min(pauses, key=lambda pause: pause.until.timestamp() if pause.until else float("inf"))
 
 
 def _to_be_asked(
@@ -159,16 +172,14 @@ def _to_be_asked(
     failure: Failure | None,
     now: datetime,
     ask: Ask,
-    issued: Iterable[datetime],
+    ledger: Ledger,
     only: str | None,
 ) -> list[CertificateSpec]:
     if only is not None or not spec.fallbacks:
         return [spec.at(only or spec.ca)]
     urgent = held is None or overdue(held, now)
     patience = fallback.patience(None if held is None or urgent else held.validity.lifetime, PERIOD)
-    return fallback.to_be_asked(
-        spec, failure, now, patience, lambda one: _unaffordable(one, held, now, ask, "", issued) is not None
-    )
+    return fallback.to_be_asked(spec, failure, now, patience, lambda one: bool(_empty(one, held, now, ask, ledger)))
 
 
 def _pause(
@@ -178,48 +189,98 @@ def _pause(
     now: datetime,
     ask: Ask,
     reason: str,
-    issued: Iterable[datetime],
+    ledger: Ledger,
 ) -> Pause | None:
     if failure is not None:
         until = failure.wait_until(spec.ca, by_name=ask.by_name)
-        if now < until:
+        if until is None or now < until:
             return Pause(reason, until)
-    return _unaffordable(spec, held, now, ask, reason, issued)
+    return unaffordable(spec, held, now, ask, reason, ledger)
 
 
 def _host(directory: str) -> str:
     return directory.split("/")[2] if directory.count("/") > 1 else directory
 
 
-def _unaffordable(
-    spec: CertificateSpec, held: Held | None, now: datetime, ask: Ask, reason: str, issued: Iterable[datetime]
+def unaffordable(
+    spec: CertificateSpec, held: Held | None, now: datetime, ask: Ask, reason: str, ledger: Ledger
 ) -> Pause | None:
-    limit = budget.limits_of(spec.ca).exact_set
-    if limit is None or exempt(spec, held, now) or is_emergency(held, now):
-        return None  # the CA's word wins: if it refuses, its Retry-After is kept
-    left = budget.exact_set(issued, now, limit)
-    if left.allows(reserve=ask.spend_reserve):
+    """Why and until when the CA is not to be asked now; None if it is.
+
+    It is our own count, so the CA's word wins: what is overdue asks although everything seems to be spent, and if the
+    CA refuses, its Retry-After is kept. Only failed authorizations are never risked: they cost what is proven next.
+    """
+    hold = ledger.held_off(spec.ca, now)
+    if hold is not None:
+        return Pause(reason, hold.until, hold.why)
+    empty = _empty(spec, held, now, ask, ledger)
+    if not empty:
         return None
-    why = f"only {left.whole} of the CA's {limit.count} certificates a week for exactly these names is left"
-    return Pause(
-        reason,
-        left.possible_from,
-        why,
-        f"if it cannot wait: certkeeper renew {spec.name}{' --force' if ask.force else ''} --spend-reserve",
-    )
+    reserve = _may_spend_reserve(held, ask)
+    last = max(empty, key=lambda one: one.possible_from(reserve=reserve))
+    hint = None
+    if last.limit == EXACT_SET and last.allows(reserve=True):
+        hint = f"if it cannot wait: certkeeper renew {spec.name}{' --force' if ask.force else ''} --spend-reserve"
+    return Pause(reason, last.possible_from(reserve=reserve), _spent(last), hint)
+
+
+def _empty(spec: CertificateSpec, held: Held | None, now: datetime, ask: Ask, ledger: Ledger) -> list[Budget]:
+    free, reserve = _free_of(spec, held, now, ledger), _may_spend_reserve(held, ask)
+    return [one for one in ledger.budgets(spec, now) if one.limit not in free and not one.allows(reserve=reserve)]
+
+
+def _may_spend_reserve(held: Held | None, ask: Ask) -> bool:
+    return ask.spend_reserve or held is None
+
+
+def _free_of(spec: CertificateSpec, held: Held | None, now: datetime, ledger: Ledger) -> frozenset[str]:
+    """The limits that an order now would not meet, or that it must not be held back by."""
+    if exempt(spec, held, now) or is_emergency(held, now):
+        return frozenset({EXACT_SET, REGISTERED_DOMAIN, ORDERS})
+    if not is_charged(spec, held, now, ledger):
+        return frozenset({REGISTERED_DOMAIN, ORDERS})
+    return frozenset()
+
+
+def _spent(budget: Budget) -> str:
+    of = budget.of
+    days, hours = divmod(of.period, timedelta(days=1))
+    period = f"{days} days" if days > 1 and not hours else f"{of.period / timedelta(hours=1):g} hours"
+    left = f"only {budget.whole} of the CA's {of.count}"
+    return {
+        EXACT_SET: f"{left} certificates in {period} for exactly these names is left",
+        REGISTERED_DOMAIN: f"{left} certificates in {period} for new sets of names below {budget.about} is left",
+        ORDERS: f"{left} new orders in {period} is left",
+        FAILED_AUTHORIZATIONS: f"the CA could not prove {budget.about} so often that only {budget.whole} of its "
+        f"{of.count} failures in {period} is left",
+    }[budget.limit]
+
+
+def is_charged(spec: CertificateSpec, held: Held | None, now: datetime, ledger: Ledger) -> bool:
+    """Whether an order now counts against the limits of the account and of the registered domains: those that name
+    their predecessor inside its window do not, nor do those for a set that the CA knows.
+    """
+    if exempt(spec, held, now) or ledger.knows(spec.ca, spec.identifiers):
+        return False
+    same = held is not None and held.ca == spec.ca and set(held.identifiers) == set(spec.identifiers)
+    return not (same and held is not None and now < held.validity.not_before + KNOWN_SET)
 
 
 def exempt(spec: CertificateSpec, held: Held | None, now: datetime) -> bool:
     """Whether an order now, naming its predecessor, is free of the CA's limits: inside the suggested window."""
     if held is None or held.ca != spec.ca or held.certificate_id is None or held.pinned_since is not None:
         return False  # what was rolled back to has had its successor
+    if not set(held.identifiers) & set(spec.identifiers):
+        return False
     window = held.information
     return isinstance(window, ari.Window) and window.start <= now < window.end
 
 
 def is_emergency(held: Held | None, now: datetime) -> bool:
-    """Whether servers are, or are about to be, without a good certificate: overdue, expired, or revoked by the CA."""
-    if held is None or overdue(held, now):
+    """Whether servers are about to lose a good certificate, or have: overdue, expired, or revoked by the CA."""
+    if held is None:
+        return False
+    if overdue(held, now):
         return True
     return isinstance(held.information, ari.Window) and ari.is_urgent(held.information, now)
 

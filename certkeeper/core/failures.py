@@ -6,10 +6,12 @@ Problem types are those of RFC 8555 section 6.7, RFC 9773 section 7.4 and the AC
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from certkeeper.core.budget import Hold
 from certkeeper.core.document import instant, written
 from certkeeper.core.errors import (
     AuthorityError,
@@ -57,17 +59,22 @@ TABLE: dict[str, tuple[str, str]] = {
 }
 
 _UNPAUSE = re.compile(r"https://\S*unpause\S*")
+_NEW_ORDERS = re.compile(r"\bnew[- ]orders?\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What one CA, by its directory URL, has failed with: since when, when last, and until when it asked to wait."""
+    """What one CA, by its directory URL, has failed with: since when, when last, and until when it asked to wait.
+
+    `for_all` is set if it asked so for all orders, and not for this name's alone.
+    """
 
     ca: str
     kind: str
     since: datetime
     last: datetime
     not_before: datetime | None = None
+    for_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class Failure:
     """What is remembered of a name's failures. `count` is in a row; `not_before` is the CA's own word.
 
     `our_pause` is until when we wait of our own accord; None where an earlier version wrote it. `troubles` are those
-    of the failures that were a CA's, one for each CA.
+    of the failures that were a CA's, one for each CA. `next_attempt` is None if only a person can start another one.
     """
 
     count: int
@@ -83,7 +90,7 @@ class Failure:
     error: str
     hint: str | None
     kind: str
-    next_attempt: datetime
+    next_attempt: datetime | None
     not_before: datetime | None = None
     our_pause: datetime | None = None
     troubles: tuple[Trouble, ...] = ()
@@ -91,13 +98,22 @@ class Failure:
     def trouble_at(self, ca: str) -> Trouble | None:
         return next((one for one in self.troubles if one.ca == ca), None)
 
-    def wait_until(self, ca: str, *, by_name: bool) -> datetime:
-        """Until when a CA is not to be asked; `by_name` counts only what the CA itself has said."""
+    def wait_until(self, ca: str, *, by_name: bool) -> datetime | None:
+        """Until when a CA is not to be asked, None if for ever; `by_name` counts only what the CA itself has said."""
         trouble = self.trouble_at(ca)
+        if trouble is not None and trouble.kind == PAUSED and not by_name:
+            return None
         # What an earlier version wrote does not say which CA asked to wait, and there was only one then.
         said = trouble.not_before if trouble else None if self.troubles else self.not_before
-        ours = self.since if by_name else self.our_pause or self.next_attempt
+        ours = self.since if by_name else self.our_pause or self.next_attempt or self.since
         return max(ours, said) if said else ours
+
+    def holds(self) -> Iterator[tuple[str, Hold]]:
+        """The CAs that have asked everybody to wait, and until when."""
+        for one in self.troubles:
+            if one.for_all and one.not_before is not None:
+                said = self.error if one.last == max(each.last for each in self.troubles) else one.kind
+                yield one.ca, Hold(one.not_before, held_off(said))
 
 
 def classify(error: CertkeeperError) -> str:
@@ -117,8 +133,21 @@ def classify(error: CertkeeperError) -> str:
 
 def needs_a_person(failure: Failure) -> bool:
     """Whether no later attempt will mend it by itself."""
-    paused = failure.kind == "rateLimited" and failure.not_before is None and _UNPAUSE.search(failure.error) is not None
-    return paused or (failure.kind in TABLE and TABLE[failure.kind][0] == OPERATOR)
+    return failure.next_attempt is None or (failure.kind in TABLE and TABLE[failure.kind][0] == OPERATOR)
+
+
+def concerns_all(error: CertkeeperError) -> bool:
+    """Whether a CA has said until when to leave it alone altogether: it is overloaded or down (503), or the limit is
+    that of all orders of the account.
+    """
+    if not isinstance(error, AuthorityError) or error.retry_after is None:
+        return False
+    return error.status == 503 or (error.kind == "rateLimited" and bool(_NEW_ORDERS.search(error.message)))
+
+
+def held_off(error: str) -> str:
+    """The sentence for whoever waits because of another one's failure."""
+    return f"the CA wants all orders to wait: {error}"
 
 
 def hint_of(error: CertkeeperError) -> str | None:
@@ -128,7 +157,8 @@ def hint_of(error: CertkeeperError) -> str | None:
     if isinstance(error, AuthorityError):
         if classify(error) == PAUSED:
             found = _UNPAUSE.search(error.message)
-            return f"the CA has paused these names; a person must visit {found.group(0) if found else 'its page'}"
+            page = found.group(0) if found else "its page"
+            return f"the CA has paused these names; visit {page}, then: certkeeper renew NAME"
         return TABLE[error.kind][1] if error.kind in TABLE else None
     return None
 
@@ -151,37 +181,38 @@ def failed(
     urgent: bool,
     ca: str | None = None,
 ) -> Failure:
-    """The next entry of the record.
+    """The next entry of the record; `ca` is the directory of the CA that was asked.
 
     Tried again at the next tick, then doubling, never beyond a day or 1/40 of the lifetime; at every tick if it is
-    urgent; in a day if the CA has paused the names, which only a person can change. Half a tick is taken off, so that
-    a tick that starts early still counts. What the CA said (Retry-After, RFC 8555 section 6.6) always wins.
+    urgent; not at all if the CA has paused the names, which only a person can change. Half a tick is taken off, so
+    that a tick that starts early still counts. What the CA said (Retry-After, RFC 8555 section 6.6) always wins.
     `ca` is the CA that was asked.
     """
     count = before.count + 1 if before else 1
     longest = min(timedelta(days=1), lifetime / 40) if lifetime else timedelta(days=1)
-    pause = (
-        timedelta(days=1)
-        if classify(error) == PAUSED
-        else tick
-        if urgent
-        else min(tick * 2 ** min(count - 1, 16), max(longest, tick))
-    )
-    not_before = None
+    pause = tick if urgent else min(tick * 2 ** min(count - 1, 16), max(longest, tick))
+    not_before = _still_asked_to_wait(before, ca, now)
     if isinstance(error, AuthorityError) and error.retry_after is not None:
         not_before = now + timedelta(seconds=error.retry_after)
     ours = now + pause - tick / 2
+    paused = classify(error) == PAUSED
     return Failure(
         count=count,
         since=before.since if before else now,
         error=sentence(error),
         hint=hint_of(error),
         kind=error.kind if isinstance(error, AuthorityError) else "",
-        next_attempt=max(ours, not_before) if not_before else ours,
+        next_attempt=None if paused else max(ours, not_before) if not_before else ours,
         not_before=not_before,
         our_pause=ours,
         troubles=_troubles(before, error, now, ca, not_before),
     )
+
+
+def _still_asked_to_wait(before: Failure | None, ca: str | None, now: datetime) -> datetime | None:
+    trouble = before.trouble_at(ca) if before and ca else None
+    until = trouble.not_before if trouble else before.not_before if before and not before.troubles else None
+    return until if until and now < until else None
 
 
 def _troubles(
@@ -191,7 +222,8 @@ def _troubles(
     if ca is None or not isinstance(error, AuthorityError):
         return known
     earlier = before.trouble_at(ca) if before else None
-    trouble = Trouble(ca, error.kind, earlier.since if earlier else now, now, not_before)
+    kind = PAUSED if classify(error) == PAUSED else error.kind
+    trouble = Trouble(ca, kind, earlier.since if earlier else now, now, not_before, concerns_all(error))
     return (*(one for one in known if one.ca != ca), trouble)
 
 
@@ -203,7 +235,7 @@ def fields(failure: Failure) -> dict[str, object]:
         "error": failure.error,
         "hint": failure.hint,
         "kind": failure.kind,
-        "next_attempt": written(failure.next_attempt),
+        "next_attempt": failure.next_attempt and written(failure.next_attempt),
         "not_before": failure.not_before and written(failure.not_before),
     }
     if failure.our_pause is not None:
@@ -220,6 +252,7 @@ def _trouble_fields(trouble: Trouble) -> dict[str, object]:
         "since": written(trouble.since),
         "last": written(trouble.last),
         "not_before": trouble.not_before and written(trouble.not_before),
+        **({"for_all": True} if trouble.for_all else {}),
     }
 
 
@@ -231,7 +264,7 @@ def from_fields(said: dict[str, Any]) -> Failure:
         error=str(said["error"]),
         hint=said["hint"],
         kind=str(said["kind"]),
-        next_attempt=instant(said["next_attempt"]),
+        next_attempt=instant(said["next_attempt"]) if said["next_attempt"] else None,
         not_before=instant(said["not_before"]) if said["not_before"] else None,
         our_pause=instant(said["our_pause"]) if said.get("our_pause") else None,
         troubles=tuple(_trouble(one) for one in said.get("troubles") or ()),
@@ -245,4 +278,5 @@ def _trouble(said: dict[str, Any]) -> Trouble:
         since=instant(said["since"]),
         last=instant(said["last"]),
         not_before=instant(said["not_before"]) if said["not_before"] else None,
+        for_all=bool(said.get("for_all")),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from certkeeper.core.failures import Failure
+from certkeeper.core.failures import PAUSED, Failure
 from certkeeper.core.model import CertificateSpec
 
 SHARE = 30
@@ -50,7 +50,7 @@ def _passed_over(failure: Failure | None, ca: str, now: datetime, patience: time
     if trouble is None:
         return False
     refused = trouble.kind == "rateLimited" and trouble.not_before is not None and trouble.not_before > now
-    return refused or now - trouble.since >= patience
+    return refused or trouble.kind == PAUSED or now - trouble.since >= patience
 
 
 def _last_asked(failure: Failure | None, ca: str) -> float:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from certkeeper.core import ari, failures
+from certkeeper.core.budget import Ledger, Limits, Spent, with_issued
 from certkeeper.core.decision import Ask, Held, Keep, Renew, decide
 from certkeeper.core.document import FORMAT, instant, written
 from certkeeper.core.errors import DocumentError
@@ -35,6 +36,7 @@ class Facts:
     unreadable: str | None = None
     account_url: str | None = None
     issued: tuple[datetime, ...] = ()
+    spent: tuple[Spent, ...] = ()
 
     @property
     def versions(self) -> tuple[str | None, str | None]:
@@ -57,26 +59,31 @@ class Index:
     """Of the certkeepers that noted it last, by door: "function" and "cli"."""
 
 
-Issued = Mapping[frozenset[str], tuple[datetime, ...]]
-"""When certificates of the last week were issued, by identifier set, under whatever name."""
+def ledger_of(index: Index, limits: Mapping[str, Limits]) -> Ledger:
+    """What has been spent of the CAs' limits, and which of them have asked everybody to wait.
+
+    `limits` are those of the settings, by directory.
+    """
+    ledger = Ledger(limits)
+    for name, facts in index.facts.items():
+        put(ledger, name, facts.spent, facts.held, facts.issued)
+        for ca, hold in facts.failure.holds() if facts.failure else ():
+            ledger.hold(ca, hold)
+    return ledger
 
 
-def issued_by_set(index: Index) -> Issued:
-    """What the budget is computed from."""
-    issued: dict[frozenset[str], set[datetime]] = {}
-    for facts in index.facts.values():
-        if facts.held is not None:
-            issued.setdefault(frozenset(facts.held.identifiers), set()).update(facts.issued)
-    return {identifiers: tuple(sorted(instants)) for identifiers, instants in issued.items()}
+def put(ledger: Ledger, name: str, spent: tuple[Spent, ...], held: Held | None, issued: tuple[datetime, ...]) -> None:
+    """Have the ledger know what a name has spent, by its journal and by its certificate."""
+    ledger.put(name, with_issued(spent, held.ca, held.identifiers, issued) if held else spent)
 
 
 def worth_a_look(
-    spec: CertificateSpec, facts: Facts | None, now: datetime, ask: Ask, issued: Iterable[datetime] = ()
+    spec: CertificateSpec, facts: Facts | None, now: datetime, ask: Ask, ledger: Ledger | None = None
 ) -> bool:
     """Whether a tick has anything to do for a name; if in doubt, yes."""
     if facts is None or facts.open or facts.unreadable is not None:
         return True
-    decision = decide(spec, facts.held, facts.failure, now, ask, issued)
+    decision = decide(spec, facts.held, facts.failure, now, ask, ledger)
     # A failure of what is not due any more is to be wiped out.
     return isinstance(decision, Renew) or (isinstance(decision, Keep) and facts.failure is not None)
 
@@ -137,6 +144,7 @@ def _facts_fields(facts: Facts) -> dict[str, Any]:
         "unreadable": facts.unreadable,
         "account_url": facts.account_url,
         "issued": [written(one) for one in facts.issued],
+        **({"spent": [one.as_fields() for one in facts.spent]} if facts.spent else {}),
     }
 
 
@@ -150,6 +158,7 @@ def _facts(fields: dict[str, Any]) -> Facts:
         unreadable=fields["unreadable"],
         account_url=fields["account_url"],
         issued=tuple(instant(one) for one in fields["issued"]),
+        spent=tuple(Spent.from_fields(one) for one in fields.get("spent", ())),
     )
 
 

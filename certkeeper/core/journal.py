@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from certkeeper.core import failures
+from certkeeper.core.budget import Spent
 from certkeeper.core.document import FORMAT, instant, parse_object, written
 from certkeeper.core.errors import DocumentError
 from certkeeper.core.failures import Failure
@@ -36,7 +37,8 @@ class PendingOrder:
     """All it takes to finish an order after a crash.
 
     `finalized` is set before the CSR is handed in, so from then on it may be paid for; `certificate_url` as soon as
-    the CA has named it, since a CA may forget an order sooner than its certificate.
+    the CA has named it, since a CA may forget an order sooner than its certificate. `charged_domains` are the
+    registered domains against whose limit its certificate counts.
     """
 
     request: CertificateRequest
@@ -49,6 +51,7 @@ class PendingOrder:
     url: str
     finalized: bool = False
     certificate_url: str | None = None
+    charged_domains: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Entry:
     """One name's journal.
 
     `records` are the TXT records that may stand in DNS because of us, `revision` is that of the certificate that was
-    written last; a store that shows an older one cannot be believed.
+    written last; a store that shows an older one cannot be believed. `spent` is what was spent of the CA's limits
+    lately, written down before it is.
     """
 
     claim: Claim | None = None
@@ -64,6 +68,7 @@ class Entry:
     records: tuple[TxtRecord, ...] = ()
     failure: Failure | None = None
     revision: int | None = None
+    spent: tuple[Spent, ...] = ()
 
     @property
     def closed(self) -> bool:
@@ -143,6 +148,7 @@ def encode(entry: Entry, name: str) -> bytes:
         "record_roles": sorted({(record.zone, record.role_arn) for record in entry.records if record.role_arn}) or None,
         "failure": entry.failure and failures.fields(entry.failure),
         "revision": entry.revision,
+        "spent": [one.as_fields() for one in entry.spent] or None,
     }
     return json.dumps(fields, indent=1, sort_keys=True).encode() + b"\n"
 
@@ -174,6 +180,7 @@ def _entry(fields: dict[str, Any]) -> Entry:
         ),
         failure=failure and failures.from_fields(failure),
         revision=int(fields["revision"]) if fields.get("revision") is not None else None,
+        spent=tuple(Spent.from_fields(one) for one in fields.get("spent") or ()),
     )
 
 
@@ -188,6 +195,7 @@ def _pending_fields(pending: PendingOrder) -> dict[str, object]:
         "placed": written(pending.placed),
         "finalized": pending.finalized,
         "certificate_url": pending.certificate_url,
+        **({"charged_domains": list(pending.charged_domains)} if pending.charged_domains else {}),
         "csr_pem": pending.request.csr_pem,
         "spki_sha256": pending.request.spki_sha256,
         "sealing": pending.request.private_key.sealing,
@@ -213,4 +221,5 @@ def _pending(fields: dict[str, Any]) -> PendingOrder:
         url=str(fields["url"]),
         finalized=bool(fields.get("finalized")),
         certificate_url=str(fields["certificate_url"]) if fields.get("certificate_url") else None,
+        charged_domains=tuple(str(one) for one in fields.get("charged_domains", ())),
     )

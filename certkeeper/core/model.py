@@ -20,6 +20,7 @@ class FallbackCa:
 class CertificateSpec:
     """A certificate we want. `identifiers` are A-labels in lower case, `ca` is a directory URL.
 
+    `registered_domains` are those of the identifiers, one label below a public suffix; CAs count by them.
     `fallbacks` are the CAs to ask, in this order, where `ca` will not do.
     """
 
@@ -33,6 +34,7 @@ class CertificateSpec:
     readers: tuple[str, ...] = ()
     reuse_private_key: bool = False
     sealing: str = "kms"
+    registered_domains: tuple[str, ...] = ()
     fallbacks: tuple[FallbackCa, ...] = ()
 
     @property

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
 
-from certkeeper.core import zones
+from certkeeper.core import failures, zones
+from certkeeper.core.budget import Hold, Ledger, by_certificate, by_order
 from certkeeper.core.certificates import held
-from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause
-from certkeeper.core.errors import CertkeeperError, Conflict, OutOfTime
+from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew, decide, is_charged
+from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, OutOfTime
 from certkeeper.core.failures import Failure
+from certkeeper.core.index import put
 from certkeeper.core.journal import Entry
 from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, Outcome, TxtRecord
 from certkeeper.core.order import Authorization, Order
@@ -33,7 +35,6 @@ class Case:
     ask: Ask
     take_over: bool = False
     suggested: Held | None = None
-    issued: tuple[datetime, ...] = ()
     spec: CertificateSpec = field(init=False)
     entry: Entry = field(default_factory=Entry)
     version: str | None = None
@@ -44,6 +45,7 @@ class Case:
     order: Order | None = None
     unproven: tuple[tuple[Authorization, TxtRecord], ...] = ()
     leftovers: tuple[TxtRecord, ...] = ()
+    charged: bool = False
     working: bool = False
     pinned: bool = False
     busy: bool = False
@@ -52,6 +54,12 @@ class Case:
 
     def __post_init__(self) -> None:
         self.spec = self.wanted.at(self.wanted.ca)
+
+    def aim(self, decision: Decision) -> None:
+        """At the CA to ask: the one that was decided on, or the one where something is under way."""
+        pending = self.entry.pending
+        chosen = decision.ca if isinstance(decision, Renew) else pending.ca if pending else None
+        self.spec = self.wanted.at(chosen or self.wanted.ca)
 
     @property
     def public(self) -> Held | None:
@@ -63,18 +71,70 @@ class Case:
         return replace(now_held, information=suggested.information)
 
     @property
+    def charged_domains(self) -> tuple[str, ...]:
+        """The registered domains against whose limit a certificate would count."""
+        return self.spec.registered_domains if self.charged else ()
+
+    @property
     def going(self) -> bool:
         return self.working and not self.busy and self.error is None and self.outcome is None
 
 
 class Run:
-    """What the cases of one tick share: the accounts, and the hosted zones, each asked for once."""
+    """What the cases of one tick share: the accounts and the hosted zones, each asked for once, and the CAs' limits."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, ledger: Ledger) -> None:
         self.keeper = keeper
         self.accounts = AccountDesk(keeper)
+        self._ledger = ledger
+        self._counting = Lock()
         self._lock = Lock()
         self._answers: dict[object, Any] = {}
+
+    def decided(self, case: Case, bound: str | None) -> Decision:
+        """Decide by what has just been read, and count on what that will spend: the next name shall know of it.
+
+        `bound` as for `decide`.
+        """
+        entry, now = case.entry, self.keeper.clock.now()
+        with self._counting:
+            self._note(case)
+            decision = decide(case.wanted, case.public, entry.failure, now, case.ask, self._ledger, bound)
+            case.aim(decision)
+            spec = case.spec
+            case.charged = is_charged(spec, case.public, now, self._ledger)
+            if isinstance(decision, Renew) and entry.pending is None:
+                self._ledger.add(spec.name, by_certificate(spec.ca, spec.identifiers, case.charged_domains, None, now))
+                self._ledger.add(spec.name, by_order(spec.ca, None, now) if case.charged else ())
+            return decision
+
+    def decided_again(self, case: Case, bound: str | None) -> Decision:
+        """What is to be done next with a case that has failed, whoever asked for it this time."""
+        with self._counting:
+            self._note(case)
+            now = self.keeper.clock.now()
+            return decide(case.wanted, case.public, case.entry.failure, now, ledger=self._ledger, bound=bound)
+
+    def note(self, case: Case) -> None:
+        """Have the other names know what this one has spent."""
+        with self._counting:
+            self._note(case)
+
+    def _note(self, case: Case) -> None:
+        issued = case.held.issued if case.held else ()
+        put(self._ledger, case.spec.name, case.entry.spent, held(case.held), issued)
+
+    def hold_off(self, case: Case, error: CertkeeperError) -> None:
+        """If a CA wants to be left alone altogether, have the other names know."""
+        if isinstance(error, AuthorityError) and failures.concerns_all(error):
+            until = self.keeper.clock.now() + timedelta(seconds=error.retry_after or 0)
+            with self._counting:
+                self._ledger.hold(case.spec.ca, Hold(until, failures.held_off(failures.sentence(error))))
+
+    def held_off(self, case: Case) -> Hold | None:
+        """Until when the case's CA is to be left alone."""
+        with self._counting:
+            return self._ledger.held_off(case.spec.ca, self.keeper.clock.now())
 
     def zone_of(self, name: str, explicit: str | None) -> HostedZone:
         """The hosted zone that a record of this name belongs in. Raises DnsError."""
@@ -121,15 +181,21 @@ def _asked(ask: Callable[[Item], Result], items: Sequence[Item]) -> tuple[list[R
 
 
 def guarded(step: Callable[[Run, Case], None], run: Run, case: Case) -> None:
-    """Take one step with one case; whatever goes wrong stays with that case. Past the deadline nothing is begun."""
+    """Take one step with one case; whatever goes wrong stays with that case. Past the deadline nothing is begun, nor
+    at a CA that has asked everybody to wait.
+    """
     try:
         if run.keeper.clock.remaining() <= timedelta(0):
             raise OutOfTime("out of time")
+        if case.working and (hold := run.held_off(case)) is not None:
+            case.outcome = still(case.spec, case.public, case.entry.failure, Pause(case.reason, hold.until, hold.why))
+            return
         step(run, case)
     except Conflict:
         case.busy = True
     except CertkeeperError as error:
         case.error = error
+        run.hold_off(case, error)
     except Exception as error:  # noqa: BLE001 - the one broad one: a defect met by one name stays with that name
         case.error = surprise(error)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from certkeeper.core.accounts import Accounts
+from certkeeper.core.budget import Limits
 from certkeeper.core.certificates import Certificates
 from certkeeper.core.decision import PERIOD
 from certkeeper.core.history import History
@@ -36,7 +37,8 @@ class Keeper:
 
     `holder` names this run in its claims, `term` is how long a claim outlives its last write, `period` the time
     between two ticks, `door` is "cli" or "function"; `zone_places` says where zones are that are not simply in our own
-    account. `tell` is told what is being done for which name.
+    account, `limits` are the CAs' limits where the settings name some, by directory. `tell` is told what is being done
+    for which name.
     """
 
     records: Records
@@ -55,6 +57,7 @@ class Keeper:
     period: timedelta = PERIOD
     door: str = "cli"
     zone_places: tuple[ZonePlace, ...] = ()
+    limits: Mapping[str, Limits] = field(default_factory=dict)
     tell: Callable[[str, str], None] = _silent
 
     @property

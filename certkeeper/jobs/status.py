@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from certkeeper.core import index as indexes
-from certkeeper.core.budget import Budget, exact_set, limits_of
+from certkeeper.core.budget import Budget, Ledger, Limits
 from certkeeper.core.decision import Keep, Pause, decide, due_time, pinned, state
 from certkeeper.core.errors import DocumentError
-from certkeeper.core.index import Facts, Index, Issued, issued_by_set
+from certkeeper.core.index import Facts, Index, ledger_of
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.ports import Records
 from certkeeper.jobs import survey
@@ -46,7 +46,7 @@ class Status:
     hint: str | None = None
     failures: int = 0
     next_attempt: datetime | None = None
-    budget: Budget | None = None
+    budget: tuple[Budget, ...] = ()
     pinned_since: datetime | None = None
     served: tuple[Served, ...] | None = None
 
@@ -77,29 +77,41 @@ class Planned:
     reason: str
     until: datetime | None = None
     last_error: str | None = None
-    budget: Budget | None = None
+    hint: str | None = None
+    budget: tuple[Budget, ...] = ()
 
 
-def status(records: Records, specs: Sequence[CertificateSpec], now: datetime, names: Sequence[str] = ()) -> Survey:
-    """From the index alone, which needs no right but to read it. Raises StoreError, DocumentError."""
+def status(
+    records: Records,
+    specs: Sequence[CertificateSpec],
+    now: datetime,
+    names: Sequence[str] = (),
+    limits: Mapping[str, Limits] | None = None,
+) -> Survey:
+    """From the index alone, which needs no right but to read it. Raises StoreError, DocumentError.
+
+    `limits` are the CAs' limits where the settings name some, by directory.
+    """
     index, version = indexes.read(records)
     if version is not None and index.as_of is None:
         raise DocumentError(
             "the index cannot be read, so nothing is known", "the next run makes it anew: certkeeper renew"
         )
-    return overview(index, specs, now).of(names)
+    return overview(index, specs, now, limits).of(names)
 
 
-def overview(index: Index, specs: Sequence[CertificateSpec], now: datetime) -> Survey:
-    """What an index says of every name that is wanted or held."""
+def overview(
+    index: Index, specs: Sequence[CertificateSpec], now: datetime, limits: Mapping[str, Limits] | None = None
+) -> Survey:
+    """What an index says of every name that is wanted or held; `limits` as for `status`."""
     wanted = {spec.name: spec for spec in specs}
     chosen = [*wanted, *sorted(set(index.facts) - set(wanted))]
-    spent = issued_by_set(index)
-    statuses = (_status(name, wanted.get(name), index.facts.get(name, Facts()), spent, now) for name in chosen)
+    ledger = ledger_of(index, limits or {})
+    statuses = (_status(name, wanted.get(name), index.facts.get(name, Facts()), ledger, now) for name in chosen)
     return Survey(tuple(one for one in statuses if one is not None), index.as_of, index.versions)
 
 
-def _status(name: str, spec: CertificateSpec | None, facts: Facts, spent: Issued, now: datetime) -> Status | None:
+def _status(name: str, spec: CertificateSpec | None, facts: Facts, ledger: Ledger, now: datetime) -> Status | None:
     held, failure = facts.held, facts.failure
     if spec is None and held is None:
         return None  # a journal that was closed without a certificate, of a name that has left the settings
@@ -117,14 +129,9 @@ def _status(name: str, spec: CertificateSpec | None, facts: Facts, spent: Issued
         hint=failure.hint if failure else None,
         failures=failure.count if failure else 0,
         next_attempt=failure.next_attempt if failure else None,
-        budget=_budget(spec, spent, now) if spec else None,
+        budget=ledger.budgets(spec, now) if spec else (),
         pinned_since=held.pinned_since if held and pinned(held, now) else None,
     )
-
-
-def _budget(spec: CertificateSpec, spent: Issued, now: datetime) -> Budget | None:
-    limit = limits_of(spec.ca).exact_set
-    return exact_set(spent.get(frozenset(spec.identifiers), ()), now, limit) if limit else None
 
 
 def plan(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Planned, ...]:
@@ -134,19 +141,20 @@ def plan(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Planned, ...
     """
     index = survey.informed(keeper, survey.refreshed(keeper), [spec.name for spec in specs])
     now = keeper.clock.now()
-    spent = issued_by_set(index)
-    return tuple(_planned(spec, index.facts.get(spec.name, Facts()), spent, now) for spec in specs)
+    ledger = ledger_of(index, keeper.limits)
+    return tuple(_planned(spec, index.facts.get(spec.name, Facts()), ledger, now) for spec in specs)
 
 
-def _planned(spec: CertificateSpec, facts: Facts, spent: Issued, now: datetime) -> Planned:
-    budget, issued = _budget(spec, spent, now), spent.get(frozenset(spec.identifiers), ())
+def _planned(spec: CertificateSpec, facts: Facts, ledger: Ledger, now: datetime) -> Planned:
+    budget = ledger.budgets(spec, now)
     if facts.unreadable is not None:
         return Planned(spec.name, "look", f"it would fail: {facts.unreadable}", last_error=facts.unreadable)
     last_error = facts.failure.error if facts.failure else None
-    decision = decide(spec, facts.held, facts.failure, now, issued=issued)
+    decision = decide(spec, facts.held, facts.failure, now, ledger=ledger)
     if isinstance(decision, Keep):
-        return Planned(spec.name, "keep", decision.reason, decision.until, last_error, budget)
+        return Planned(spec.name, "keep", decision.reason, decision.until, last_error, budget=budget)
     if isinstance(decision, Pause):
         reason = f"{decision.reason}; {decision.why}" if decision.why else decision.reason
-        return Planned(spec.name, "wait", reason, decision.until, last_error, budget)
-    return Planned(spec.name, "resume" if facts.open else "renew", decision.reason, None, last_error, budget)
+        hint = decision.hint if decision.why else facts.failure.hint if facts.failure else None
+        return Planned(spec.name, "wait", reason, decision.until, last_error, hint, budget)
+    return Planned(spec.name, "resume" if facts.open else "renew", decision.reason, None, last_error, budget=budget)

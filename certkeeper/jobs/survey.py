@@ -62,6 +62,7 @@ def _facts_of(keeper: Keeper, name: str) -> Facts:
         open=not entry.closed or bool(entry.records),
         account_url=certificate.account_url if certificate else None,
         issued=certificate.issued if certificate else (),
+        spent=entry.spent,
     )
 
 

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TypeVar
 
 from certkeeper.core import caa, failures, zones
+from certkeeper.core.budget import Spent, by_certificate, by_failures, by_order, noted
 from certkeeper.core.certificates import preferred, prove, successor
 from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, exempt, renewal_time, under_the_floor
 from certkeeper.core.errors import (
@@ -30,7 +31,7 @@ from certkeeper.core.errors import (
     OutOfTime,
     StoreError,
 )
-from certkeeper.core.index import Index, issued_by_set, worth_a_look
+from certkeeper.core.index import Index, ledger_of, worth_a_look
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, is_wanted, settled, worth_finishing
 from certkeeper.core.model import Account, Certificate, CertificateSpec, Chain, Outcome, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
@@ -65,19 +66,18 @@ def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = Non
     index, trouble = _refreshed(keeper, specs)
     now = keeper.clock.now()
     outcomes, todo = {}, []
-    spent = issued_by_set(index)
+    ledger = ledger_of(index, keeper.limits)
     for spec in specs:
         facts = index.facts.get(spec.name)
-        issued = spent.get(frozenset(spec.identifiers), ())
-        if facts is None or worth_a_look(spec, facts, now, ask, issued):
-            todo.append(Case(spec, ask, ask.by_name, facts.held if facts else None, issued))
+        if facts is None or worth_a_look(spec, facts, now, ask, ledger):
+            todo.append(Case(spec, ask, ask.by_name, facts.held if facts else None))
         else:
-            decision = decide(spec, facts.held, facts.failure, now, ask, issued)
+            decision = decide(spec, facts.held, facts.failure, now, ask, ledger)
             outcomes[spec.name] = still(spec, facts.held, facts.failure, decision)
 
     # Whoever has least time left comes first, should there not be time or budget for all.
     todo.sort(key=_time_left)
-    outcomes |= _worked(keeper, todo)
+    outcomes |= _worked(Run(keeper, ledger), todo)
 
     if trouble is None:
         index, trouble = survey.note(keeper, index, [case.spec.name for case in todo])
@@ -96,18 +96,15 @@ def _time_left(case: Case) -> float:
     return case.suggested.validity.not_after.timestamp() if case.suggested else 0.0
 
 
-def _worked(keeper: Keeper, todo: list[Case]) -> dict[str, Outcome]:
-    run = Run(keeper)
-    outcomes: dict[str, Outcome] = {}
+def _worked(run: Run, todo: list[Case]) -> dict[str, Outcome]:
+    keeper, outcomes = run.keeper, dict[str, Outcome]()
     while todo:
         cases, later = _first_of_each_set(todo)
         _passed(run, cases)
         outcomes |= {case.spec.name: case.outcome for case in cases if case.outcome is not None}
         # Somebody else was at work on these: look again, politely, and force nothing that they have just done.
         busy = [
-            Case(case.wanted, replace(case.ask, force=False), suggested=case.suggested, issued=case.issued)
-            for case in cases
-            if case.busy
+            Case(case.wanted, replace(case.ask, force=False), suggested=case.suggested) for case in cases if case.busy
         ]
         if busy and not later:
             try:
@@ -170,9 +167,7 @@ def _open(run: Run, case: Case) -> None:
     believe(case.held, read)
     case.entry = settled(read.entry, case.held.order_url if case.held else None)
     elsewhere = case.entry.claim is not None and read.held_by_another(keeper.holder)
-    case.issued = tuple({*case.issued, *(case.held.issued if case.held else ())})
-    decision = decide(spec, case.public, case.entry.failure, keeper.clock.now(), case.ask, case.issued, _bound_to(case))
-    case.spec = _aimed(case, decision)
+    decision = run.decided(case, _bound_to(case))
     case.pinned = isinstance(decision, Keep) and decision.pinned
     if not isinstance(decision, Renew):
         case.outcome = still(spec, case.public, case.entry.failure, decision)
@@ -185,7 +180,7 @@ def _open(run: Run, case: Case) -> None:
     case.leftovers = case.entry.records
     # A pin holds up what was begun, too; it is not given up.
     begun = case.entry.pending is not None and not case.pinned
-    if not isinstance(decision, Renew) and (not begun or (isinstance(decision, Pause) and decision.why is None)):
+    if not isinstance(decision, Renew) and (not begun or _is_to_wait(run, case, decision)):
         return
     # What was begun is finished, due or not, affordable or not: it may be paid for already.
     case.account = run.accounts.of(case.spec.ca)
@@ -204,12 +199,9 @@ def _bound_to(case: Case) -> str | None:
     return pending.ca
 
 
-def _aimed(case: Case, decision: Keep | Renew | Pause) -> CertificateSpec:
-    """What is wanted, at the CA to ask: the one that was decided on, or the one where something is under way."""
-    pending = case.entry.pending
-    if isinstance(decision, Renew):
-        return case.wanted.at(decision.ca or case.wanted.ca)
-    return case.wanted.at(pending.ca if pending else case.wanted.ca)
+def _is_to_wait(run: Run, case: Case, decision: Keep | Pause) -> bool:
+    """Whether even what was begun has to wait: for the next attempt, or for a CA that wants to be left alone."""
+    return isinstance(decision, Pause) and (decision.why is None or run.held_off(case) is not None)
 
 
 def believe(certificate: Certificate | None, read: Read) -> None:
@@ -291,8 +283,10 @@ def _placed(run: Run, case: Case, decision: Renew) -> Order:
         profile=spec.profile,
         placed=keeper.clock.now(),
         url=order.url,
+        charged_domains=case.charged_domains,
     )
-    _write(run, case, replace(case.entry, pending=pending))
+    spent = by_order(spec.ca, order.url, pending.placed) if case.charged else ()
+    _write(run, case, replace(_having_spent(run, case, spent), pending=pending))
     return order
 
 
@@ -305,6 +299,10 @@ def _require_permission(run: Run, spec: CertificateSpec, account: Account) -> No
         except DnsError as error:
             # No CA issues where it cannot look either, and it is this CA that is not to be asked.
             raise AuthorityError(error.message, error.hint, kind="caa") from None
+
+
+def _having_spent(run: Run, case: Case, spent: tuple[Spent, ...]) -> Entry:
+    return replace(case.entry, spent=noted(case.entry.spent, spent, run.keeper.clock.now()))
 
 
 def _ordered(run: Run, case: Case, account: Account) -> Order:
@@ -348,7 +346,7 @@ def _note_what_to_prove(run: Run, case: Case) -> None:
     authorizations = run.each(partial(authority.authorization, account), order.authorization_urls)
     step = next_step(order, tuple(authorizations))
     if isinstance(step, Abandon):
-        case.entry = replace(case.entry, pending=None)
+        _fail_to_prove(run, case, [one.identifier for one in authorizations if one.status == "invalid"])
         raise _blamed(step.problem)
     if not isinstance(step, Prove):
         return
@@ -394,16 +392,24 @@ def _prove(presented: Presented, run: Run, case: Case) -> None:
 
     pause = LOOK_AGAIN
     while open_ones:
-        open_ones = run.each(look, open_ones)
+        open_ones = [one for one in run.each(look, open_ones) if one.status != "valid"]
         for one in open_ones:
-            if one.status not in ("pending", "valid"):
-                case.entry = replace(case.entry, pending=None)
+            if one.status != "pending":
+                # Those that are pending may fail as well, when nobody looks any more.
+                _fail_to_prove(run, case, [each.identifier for each in open_ones])
                 problem = one.problem or Problem("", f"its authorization is {one.status}")
-                raise _blamed(Problem(problem.kind, problem.detail, one.identifier))
-        open_ones = [one for one in open_ones if one.status == "pending"]
+                raise _blamed(replace(problem, identifier=one.identifier))
         if open_ones:
             keeper.clock.wait(max([one.retry_after or 0 for one in open_ones] + [pause]))
             pause = min(pause * 1.5, LONGEST_LOOK)
+
+
+def _fail_to_prove(run: Run, case: Case, identifiers: list[str]) -> None:
+    """The order is lost, and the CA counts the failed authorizations, whichever name's they are."""
+    pending, now = case.entry.pending, run.keeper.clock.now()
+    spent = by_failures(case.spec.ca, identifiers, pending.url, now) if pending is not None else ()
+    case.entry = replace(_having_spent(run, case, spent), pending=None)
+    run.note(case)
 
 
 def _answered(run: Run, case: Case, one: Authorization) -> None:
@@ -497,7 +503,8 @@ def _finalized(run: Run, case: Case, order: Order) -> Order:
     keeper, account, pending = run.keeper, case.account, case.entry.pending
     assert account is not None and pending is not None  # noqa: S101 - _finish has just seen them
     # The fence: a keeper that was overtaken stops here.
-    _write(run, case, replace(case.entry, pending=replace(pending, finalized=True)))
+    spent = by_certificate(pending.ca, pending.identifiers, pending.charged_domains, pending.url, keeper.clock.now())
+    _write(run, case, replace(_having_spent(run, case, spent), pending=replace(pending, finalized=True)))
     keeper.tell(case.spec.name, "finalizing")
     authority = keeper.authorities[case.spec.ca]
     try:
@@ -526,6 +533,8 @@ def _patiently(run: Run, look: Callable[[], Result]) -> Result:
         except AuthorityError as error:
             if error.status is not None and error.status < 500:
                 raise
+            if error.retry_after and timedelta(seconds=error.retry_after) > run.keeper.clock.remaining():
+                raise  # what the CA said is to be kept, for all names
             run.keeper.clock.wait(max(pause, error.retry_after or 0))
     return look()
 
@@ -593,7 +602,7 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         # Paid for all the same: it is downloaded again, and only a person may order another one.
         failure = replace(failure, kind=CHAIN)
     case.entry = replace(case.entry, failure=failure)
-    again = decide(case.wanted, now_held, failure, now, issued=case.issued, bound=_bound_to(case))
+    again = run.decided_again(case, _bound_to(case))
     if isinstance(again, Pause):  # where one CA asked to wait, another one may be asked sooner
         failure = replace(failure, next_attempt=again.until)
         case.entry = replace(case.entry, failure=failure)

@@ -6,12 +6,13 @@ write fail, the next tick tells it again. The alarms on the gauges need none of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from certkeeper.core import failures, gauges
 from certkeeper.core import index as indexes
+from certkeeper.core.budget import EXACT_SET, Limits
 from certkeeper.core.errors import CertkeeperError
 from certkeeper.core.failures import Failure
 from certkeeper.core.gauges import Concern, Gauges, Notice
@@ -40,14 +41,17 @@ def watch(
     now: datetime,
     store: str,
     notices: Notices | None,
+    limits: Mapping[str, Limits] | None = None,
 ) -> Watched:
     """Look at the index as the tick has left it. Raises nothing but programming errors."""
-    survey = statuses.overview(index, specs, now)
+    survey = statuses.overview(index, specs, now, limits)
     concerns = [_concern(one, index.facts.get(one.name, Facts()).failure, now) for one in survey.statuses]
     counted = Gauges(
         failing=sum(one.failing for one in concerns),
         urgent=sum(one.urgent for one in concerns),
-        budget_left=min((one.budget.whole for one in survey.statuses if one.budget), default=None),
+        budget_left=min(
+            (each.whole for one in survey.statuses for each in one.budget if each.limit == EXACT_SET), default=None
+        ),
     )
     marks = {f"{one.name} {mark}": one for one in concerns if (mark := gauges.mark(one, now))}
     new = [one for mark, one in marks.items() if mark not in index.noticed]

@@ -10,13 +10,24 @@ import pytest
 
 from certkeeper import __version__
 from certkeeper.cli import render
-from certkeeper.core.budget import Budget
+from certkeeper.core.budget import EXACT_SET, FAILED_AUTHORIZATIONS, ORDERS, REGISTERED_DOMAIN, Budget, Limit
 from certkeeper.core.model import Outcome
 from certkeeper.jobs.status import Planned, Served, Status, Survey
 from tests.fakes import START
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 NOW = START + 10 * DAY
+WEEK = timedelta(days=7)
+
+
+def exact(left: float) -> Budget:
+    return Budget(EXACT_SET, "0123", left, Limit(5, WEEK), NOW)
+
+
+def below(left: float) -> Budget:
+    return Budget(REGISTERED_DOMAIN, "example.com", left, Limit(50, WEEK), NOW)
+
+
 OK = Status(
     name="example.com",
     identifiers=("example.com", "*.example.com"),
@@ -26,7 +37,7 @@ OK = Status(
     not_after=START + 90 * DAY,
     renewal_time=START + 60 * DAY,
     issuer="E7",
-    budget=Budget(3.7, 5, NOW),
+    budget=(exact(3.7), below(50.0)),
 )
 FAILING = Status(
     name="api",
@@ -55,7 +66,7 @@ def test_outcomes_as_text() -> None:
 
 def test_a_plan_as_text() -> None:
     planned = [
-        Planned("example.com", "keep", "not due yet", START + 60 * DAY, budget=Budget(5.0, 5, NOW)),
+        Planned("example.com", "keep", "not due yet", START + 60 * DAY, budget=(exact(5.0),)),
         Planned("api", "renew", "not issued yet"),
     ]
 
@@ -139,7 +150,21 @@ def test_a_status_as_json_has_exactly_the_fields_that_were_promised() -> None:
                 "hint": None,
                 "failures": 0,
                 "next_attempt": None,
-                "budget": {"exact_set": {"left": 3, "of": 5, "possible_from": "2026-12-03T02:20:00Z"}},
+                "budget": {
+                    "exact_set": {
+                        "left": 3,
+                        "of": 5,
+                        "period_seconds": 604800,
+                        "possible_from": "2026-12-03T02:20:00Z",
+                    },
+                    "registered_domain": {
+                        "left": 50,
+                        "of": 50,
+                        "period_seconds": 604800,
+                        "about": "example.com",
+                        "possible_from": "2026-12-03T02:20:00Z",
+                    },
+                },
                 "pinned_since": None,
             },
             {
@@ -181,7 +206,7 @@ def test_a_function_of_another_version_is_told() -> None:
 
 
 def test_a_plan_as_json() -> None:
-    planned = [Planned("api", "wait", "due", NOW, "it failed", Budget(1.0, 5, NOW))]
+    planned = [Planned("api", "wait", "due", NOW, "it failed", "mend it", (exact(1.0),))]
 
     assert render.planned_json(planned, NOW) == {
         "as_of": "2026-12-03T02:20:00Z",
@@ -192,10 +217,39 @@ def test_a_plan_as_json() -> None:
                 "reason": "due",
                 "until": "2026-12-03T02:20:00Z",
                 "last_error": "it failed",
-                "budget": {"exact_set": {"left": 1, "of": 5, "possible_from": "2026-12-03T02:20:00Z"}},
+                "hint": "mend it",
+                "budget": {
+                    "exact_set": {
+                        "left": 1,
+                        "of": 5,
+                        "period_seconds": 604800,
+                        "possible_from": "2026-12-04T11:56:00Z",
+                    }
+                },
             }
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("budgets", "text"),
+    [
+        pytest.param((), "-", id="no limit is known"),
+        pytest.param((exact(5.0), below(50.0)), "5 of 5", id="nothing is spent"),
+        pytest.param((exact(0.0), below(49.0)), "0 of 5, 49 of 50 below example.com", id="of two limits"),
+        pytest.param(
+            (
+                exact(-1.0),
+                Budget(ORDERS, "", 299.0, Limit(300, 3 * HOUR), NOW),
+                Budget(FAILED_AUTHORIZATIONS, "a.test", 0.2, Limit(5, HOUR), NOW),
+            ),
+            "0 of 5, 299 of 300 orders, 0 of 5 failures of a.test",
+            id="of the others",
+        ),
+    ],
+)
+def test_budgets_in_a_cell(budgets: tuple[Budget, ...], text: str) -> None:
+    assert render.budget_text(budgets) == text
 
 
 def test_everything_that_is_json_can_be_written_as_json() -> None:

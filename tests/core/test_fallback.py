@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from certkeeper.core.budget import EXACT_SET, Ledger, Spent, identifier_set
 from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew, decide
 from certkeeper.core.errors import AuthorityError, CertkeeperError, DnsError
 from certkeeper.core.failures import Failure, failed
@@ -34,6 +35,12 @@ def after(*failures: tuple[str, CertkeeperError, datetime]) -> Failure:
         failure = failed(failure, error, at, tick=HOUR, lifetime=90 * DAY, urgent=False, ca=ca)
     assert failure is not None
     return failure
+
+
+def spent(at: datetime) -> Ledger:
+    ledger = Ledger()
+    ledger.put("www", [Spent(EXACT_SET, PRODUCTION, identifier_set(SPEC.identifiers), at)] * 4)
+    return ledger
 
 
 def asked(decision: Decision) -> str:
@@ -72,17 +79,17 @@ def test_a_ca_whose_budget_is_spent_is_passed_over_at_once() -> None:
 
 def test_a_ca_whose_budget_is_spent_by_our_own_count_is_passed_over_before_it_is_asked() -> None:
     spec = replace(SPEC, ca=PRODUCTION)
-    issued = [DUE - HOUR] * 4
+    issued = spent(DUE - HOUR)
 
-    assert asked(decide(spec, held(PRODUCTION), None, DUE, issued=issued)) == SECOND
-    assert asked(decide(spec, held(PRODUCTION), None, DUE, issued=[])) == FIRST
-    assert isinstance(decide(replace(spec, fallbacks=()), held(PRODUCTION), None, DUE, issued=issued), Pause)
+    assert asked(decide(spec, held(PRODUCTION), None, DUE, ledger=issued)) == SECOND
+    assert asked(decide(spec, held(PRODUCTION), None, DUE, ledger=Ledger())) == FIRST
+    assert isinstance(decide(replace(spec, fallbacks=()), held(PRODUCTION), None, DUE, ledger=issued), Pause)
 
 
 def test_what_is_only_forced_is_asked_for_at_the_first_ca_alone() -> None:
     spec = replace(SPEC, ca=PRODUCTION)
 
-    decision = decide(spec, held(PRODUCTION), None, START + DAY, Ask(force=True), [START + DAY] * 4)
+    decision = decide(spec, held(PRODUCTION), None, START + DAY, Ask(force=True), spent(START + DAY))
 
     assert isinstance(decision, Pause)
 

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 
 from certkeeper.core import ari, index
+from certkeeper.core.budget import EXACT_SET, Hold, Limit, Limits, by_certificate
 from certkeeper.core.decision import Ask, Held
 from certkeeper.core.errors import DocumentError, StoreError
-from certkeeper.core.failures import Failure
-from certkeeper.core.index import Facts, Index, issued_by_set, worth_a_look
+from certkeeper.core.failures import Failure, Trouble
+from certkeeper.core.index import Facts, Index, ledger_of, worth_a_look
 from certkeeper.core.model import Validity
 from tests.fakes import CA, START, WWW, FaultyRecords, InMemoryRecords
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+LIMITS = {CA: Limits(exact_set=Limit(5, 7 * DAY))}
 GOLDEN = Path(__file__).parent / "golden" / "index.json"
 HELD = Held(
     identifiers=WWW.identifiers,
@@ -138,8 +140,17 @@ def test_what_is_worth_a_look(facts: Facts | None, now: Any, ask: Ask, worth: bo
 
 
 def test_issuances_are_counted_by_identifiers_under_whatever_name() -> None:
-    twin = replace(FULL.facts["www"], held=replace(HELD, identifiers=HELD.identifiers[::-1]), issued=(START + DAY,))
+    twin = replace(FULL.facts["www"], held=replace(HELD, identifiers=HELD.identifiers[::-1]), issued=(START + HOUR,))
+    gone = Facts(journal_version="v1", spent=by_certificate(CA, WWW.identifiers, (), "order 1", START + HOUR))
 
-    issued = issued_by_set(replace(FULL, facts={**FULL.facts, "twin": twin}))
+    ledger = ledger_of(replace(FULL, facts={**FULL.facts, "twin": twin, "gone": gone}), LIMITS)
 
-    assert issued == {frozenset(WWW.identifiers): (START, START + HOUR, START + DAY)}
+    assert [(one.limit, one.whole) for one in ledger.budgets(WWW, START + HOUR)] == [(EXACT_SET, 1)]
+
+
+def test_a_ca_that_has_asked_one_name_to_leave_it_alone_is_left_alone_by_all() -> None:
+    told = Trouble(CA, "", START, START, START + HOUR, for_all=True)
+    asked = replace(FULL, facts={"api": Facts(failure=replace(FAILURE, troubles=(told,)))})
+
+    assert ledger_of(asked, {}).held_off(CA, START) == Hold(START + HOUR, "the CA wants all orders to wait: it failed")
+    assert ledger_of(FULL, {}).held_off(CA, START) is None

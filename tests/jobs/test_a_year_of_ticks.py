@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from certkeeper.core.ari import Information, Window
-from certkeeper.core.budget import Limit, exact_set
+from certkeeper.core.budget import Limit, tokens
 from certkeeper.core.errors import AuthorityError
 from certkeeper.core.model import Account, CertificateSpec
 from certkeeper.core.order import Order
@@ -53,7 +53,7 @@ class LimitedAuthority(FakeAuthority):
             start, end = self.window_of(replaces)
             exempt = start <= now < end
             self.renewals.append((start, end, exempt))
-        if not exempt and not exact_set(self.instants, now, LIMIT).allows(reserve=True):
+        if not exempt and tokens(self.instants, now, LIMIT) < 1:
             self.refusals += 1
             raise AuthorityError("too many certificates", kind="rateLimited", status=429, retry_after=34 * 3600)
         return super().new_order(account, identifiers, profile, replaces)

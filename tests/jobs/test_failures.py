@@ -76,7 +76,8 @@ def test_a_failed_proof_is_told_and_written_down_with_its_next_attempt() -> None
     assert (outcome.outcome, outcome.reason) == ("failed", "not issued yet")
     assert outcome.error == failure.error and "no such TXT record" in failure.error and "example.com" in failure.error
     assert outcome.hint and "public" in outcome.hint
-    assert outcome.next_attempt is not None and abs(outcome.next_attempt - failure.next_attempt) < timedelta(seconds=1)
+    assert outcome.next_attempt is not None and failure.next_attempt is not None
+    assert abs(outcome.next_attempt - failure.next_attempt) < timedelta(seconds=1)
     assert (failure.count, failure.kind) == (1, "incorrectResponse")
     assert entry_of(world).closed and entry_of(world).records == ()
     assert world.dns.records == set()
