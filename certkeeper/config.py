@@ -6,7 +6,7 @@ import difflib
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cache
@@ -26,6 +26,7 @@ DIRECTORIES = {
     "letsencrypt": "https://acme-v02.api.letsencrypt.org/directory",
     "letsencrypt-staging": "https://acme-staging-v02.api.letsencrypt.org/directory",
 }
+STAGING_OF = {DIRECTORIES["letsencrypt"]: DIRECTORIES["letsencrypt-staging"]}
 # Let's Encrypt's profiles: most identifiers in one certificate. What is not listed takes 100.
 MOST_IDENTIFIERS = {"tlsserver": 25, "shortlived": 25}
 LONGEST_PROPAGATION = 600
@@ -34,7 +35,7 @@ LONGEST_PREFIX = 400  # a secret's name has 512 letters at most, and ends in a c
 
 TOP = ("store", "bucket_owner", "certificates_in", "sealing", "kms_key", "deployment", "include", "ca",
        "fallback_ca", "alerts", "dns", "defaults", "certificates")  # fmt: skip
-CA = ("directory", "contact", "ca_bundle", "profile", "eab_kid", "eab_hmac_key", "limits")
+CA = ("directory", "contact", "ca_bundle", "profile", "eab_kid", "eab_hmac_key", "staging_directory", "limits")
 CERTIFICATE = ("identifiers", "key_type", "ca", "profile", "hosted_zone_id", "preferred_chain", "readers",
                "reuse_private_key")  # fmt: skip
 DEFAULTS = tuple(key for key in CERTIFICATE if key != "identifiers")
@@ -89,6 +90,7 @@ class CaSettings:
     eab_kid: str | None = None
     eab_hmac_key: str | None = field(default=None, repr=False)
     limits: Limits | None = None
+    staging_directory: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,18 @@ class Settings:
     def store(self) -> str:
         return f"s3://{self.bucket}/{self.prefix}" if self.prefix else f"s3://{self.bucket}"
 
+    def rehearsal(self, names: Sequence[str] = ()) -> Settings:
+        """These settings with the named certificates (all, if none is named) at their CAs' staging directories.
+
+        Raises SettingsError if a CA has none.
+        """
+        cas = {one.directory: one for one in self.authorities()}
+        chosen = [spec for spec in self.specs if not names or spec.name in names]
+        at = {spec.ca: _staging_of(cas[spec.ca]) for spec in chosen}
+        specs = tuple(replace(spec.at(spec.ca), ca=at[spec.ca].directory, preferred_chain=None) for spec in chosen)
+        staging = {one.directory: one for one in at.values() if one.directory != self.ca.directory}
+        return replace(self, specs=specs, fallback_cas=tuple(staging.values()))
+
     def authorities(self) -> tuple[CaSettings, ...]:
         """Every CA that a certificate may come from."""
         named = (self.ca, *self.fallback_cas)
@@ -124,6 +138,17 @@ class Settings:
     def limits(self) -> Mapping[str, Limits]:
         """The CAs' limits where these settings name some, by directory URL."""
         return {ca.directory: ca.limits for ca in self.authorities() if ca.limits is not None}
+
+
+def _staging_of(ca: CaSettings) -> CaSettings:
+    if is_staging(ca.directory):
+        return ca
+    directory = ca.staging_directory or STAGING_OF.get(ca.directory)
+    if directory is None:
+        raise SettingsError(
+            f"no staging directory is known of the CA {ca.directory}", "name one: staging_directory, beside directory"
+        )
+    return CaSettings(directory, ca.contact, ca.ca_bundle, ca.profile)
 
 
 def read(path: Path) -> Settings:
@@ -375,6 +400,7 @@ class _Reader:
             eab_kid=kid,
             eab_hmac_key=hmac_key,
             limits=self._limits(table, place, directory),
+            staging_directory=self._directory(table, "staging_directory", place),
         )
 
     def _limits(self, said: Mapping[str, Any], place: str, directory: str) -> Limits | None:

@@ -3,8 +3,9 @@
 Environment: CERTKEEPER_STORE, like s3://bucket/prefix (the settings lie in the store); CERTKEEPER_DEPLOYMENT, the
 dimension of the gauges; CERTKEEPER_TOPIC, the ARN of the topic for notices, if there is one.
 
-Event: {"names": ["example.com"], "force": false, "spend_reserve": false}, all optional; {"alert": "test"} sends a trial
-notice and does nothing else. "restarts" is our own: how often a tick that ran out of time has started itself.
+Event: {"names": ["example.com"], "force": false, "spend_reserve": false}, all optional; {"staging": true} rehearses;
+{"alert": "test"} sends a trial notice and does nothing else. "restarts" is our own: how often a tick that ran out of
+time has started itself.
 
 It raises only if the tick itself could not run; a name that failed is an outcome.
 """
@@ -22,6 +23,7 @@ from certkeeper.core import gauges
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import CertkeeperError, FunctionError, SettingsError
 from certkeeper.core.report import outcomes_json
+from certkeeper.jobs.rehearsal import rehearse
 from certkeeper.jobs.tick import Report, tick
 from certkeeper.jobs.watch import tried, watch
 
@@ -62,6 +64,8 @@ def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
         )
     specs = tuple(spec for spec in settings.specs if not names or spec.name in names)
     ask = Ask(by_name=bool(names), force=bool(event.get("force")), spend_reserve=bool(event.get("spend_reserve")))
+    if event.get("staging"):
+        return _rehearsed(settings.rehearsal(names), deadline)
     tell = lambda name, doing: log({"name": name, "doing": doing})  # noqa: E731 - shorter than a function
     with wiring.wired(settings, deadline, tell, door="function") as wired:
         report = tick(wired.keeper, specs, ask)
@@ -71,6 +75,12 @@ def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
         raise TickError(f"{report.trouble.message}; {report.trouble.hint}")
     return answer
+
+
+def _rehearsed(settings: Settings, deadline: timedelta) -> dict[str, Any]:
+    """Nothing is watched, and nothing goes on by itself: a rehearsal says nothing of what is kept."""
+    with wiring.wired(settings, deadline, lambda name, doing: log({"name": name, "doing": doing})) as wired:
+        return _told(rehearse(wired.keeper, settings.specs))
 
 
 def _told(report: Report) -> dict[str, Any]:

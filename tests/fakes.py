@@ -397,6 +397,12 @@ class FakeAuthority:
         else:
             self.orders[order_url]["dead"] = identifier
 
+    def deactivate(self, account: Account, authorization_url: str) -> None:
+        self._known(account)
+        order_url, _, identifier = authorization_url.partition("#")
+        self.proven.discard(identifier)
+        self.orders[order_url]["dead"] = identifier
+
     def finalize(self, account: Account, order: Order, csr_pem: str) -> Order:
         self._up()
         kept = self.orders[order.url]

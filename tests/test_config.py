@@ -241,6 +241,45 @@ def test_more_names_than_a_fallback_ca_takes_is_a_fault() -> None:
     assert "the profile shortlived takes 25" in fault.what
 
 
+def test_a_rehearsal_is_at_lets_encrypts_staging_directory_with_no_credentials_of_the_real_one() -> None:
+    text = '[ca]\nprofile = "tlsserver"\neab_kid = "kid"\neab_hmac_key = "hmac"\n'
+    settings = parse(f'{LEAST}\n{text}[certificates.www]\nidentifiers = ["example.com"]\n', "certkeeper.toml")
+
+    rehearsal = settings.rehearsal()
+
+    staging = rehearsal.authorities()[1]
+    assert [(one.ca, one.profile, one.fallbacks) for one in rehearsal.specs] == [(staging.directory, "tlsserver", ())]
+    assert staging.directory == "https://acme-staging-v02.api.letsencrypt.org/directory"
+    assert (staging.eab_kid, staging.eab_hmac_key) == (None, None)
+
+
+def test_a_rehearsal_is_of_the_named_certificates_alone_each_at_the_staging_directory_of_its_ca() -> None:
+    text = FALLBACKS.replace('eab_kid = "kid"', 'staging_directory = "https://staging.example.net/directory"').replace(
+        'eab_hmac_key = "hmac"', ""
+    )
+    settings = parse(LEAST + text, "certkeeper.toml")
+
+    assert [one.ca for one in settings.rehearsal(["api"]).specs] == ["https://staging.example.net/directory"]
+    assert len(settings.rehearsal().specs) == 2
+
+
+def test_a_ca_that_is_for_staging_rehearses_itself() -> None:
+    text = '[ca]\ndirectory = "letsencrypt-staging"\n[certificates.www]\nidentifiers = ["example.com"]\n'
+
+    rehearsal = parse(f"{LEAST}\n{text}", "certkeeper.toml").rehearsal()
+
+    assert [one.ca for one in rehearsal.specs] == [one.directory for one in rehearsal.authorities()]
+
+
+def test_a_ca_without_a_known_staging_directory_cannot_be_rehearsed_at() -> None:
+    settings = parse(LEAST + FALLBACKS, "certkeeper.toml")
+
+    with pytest.raises(SettingsError, match="no staging directory is known of the CA https://ca") as caught:
+        settings.rehearsal(["api"])
+
+    assert caught.value.hint == "name one: staging_directory, beside directory"
+
+
 def test_certificates_come_in_the_order_of_the_file() -> None:
     assert [spec.name for spec in parse(FULL, "certkeeper.toml").specs] == ["example.com", "api"]
 

@@ -117,6 +117,23 @@ def gauges(log: list[dict[str, Any]]) -> dict[str, Any]:
     return {key: value for key, value in line.items() if key != "_aws"}
 
 
+def test_a_rehearsal_is_no_tick_and_moves_no_gauge(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    rehearsed: list[tuple[str, str]] = []
+
+    def rehearse(keeper: object, specs: Any) -> Report:
+        rehearsed.extend((spec.name, spec.ca) for spec in specs)
+        return Report((Outcome("api", "rehearsed", "nothing was saved"),), START)
+
+    monkeypatch.setattr(door, "rehearse", rehearse)
+
+    answer, log = deployment.call({"names": ["api"], "staging": True})
+
+    assert rehearsed == [("api", "https://acme-staging-v02.api.letsencrypt.org/directory")]
+    assert answer["outcomes"][0]["outcome"] == "rehearsed"
+    assert deployment.asked == []
+    assert not [one for one in log if "_aws" in one]
+
+
 def test_the_schedule_asks_for_all_names_and_the_gauges_are_logged(deployment: Deployment) -> None:
     answer, log = deployment.call({"source": "aws.scheduler"})
 

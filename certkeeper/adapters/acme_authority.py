@@ -97,6 +97,9 @@ class AcmeAuthority:
     def answer(self, account: Account, challenge: Challenge) -> None:
         self._post(account, challenge.url, {})
 
+    def deactivate(self, account: Account, authorization_url: str) -> None:
+        self._post(account, authorization_url, {"status": "deactivated"})
+
     def finalize(self, account: Account, order: Order, csr_pem: str) -> Order:
         der = _der(csr_pem)
         response = self._post(account, order.finalize_url, {"csr": encode_b64jose(der)})

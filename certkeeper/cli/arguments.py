@@ -110,6 +110,9 @@ def _renew(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--spend-reserve", action="store_true", help="spend the last certificate that the CA allows this week"
     )
     command.add_argument(
+        "--staging", action="store_true", help="rehearse on the CA's staging directory; nothing is saved"
+    )
+    command.add_argument(
         "--deadline", type=_seconds, default=300.0, metavar="SECONDS", help="stop in order after that long (300)"
     )
     command.add_argument("--verbose", action="store_true", help="tell progress though stderr is not a terminal")

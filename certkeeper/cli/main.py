@@ -30,6 +30,7 @@ from certkeeper.core.errors import CertkeeperError, SettingsError
 from certkeeper.core.model import Outcome
 from certkeeper.core.report import outcomes_json
 from certkeeper.jobs import status as statuses
+from certkeeper.jobs.rehearsal import REHEARSED, rehearse
 from certkeeper.jobs.tick import Report, tick
 
 LOOK = timedelta(minutes=2)
@@ -108,15 +109,16 @@ def _plan(said: Namespace) -> int:
 def _renew(said: Namespace) -> int:
     settings = read_settings(said)
     specs = chosen(settings, said.names)
+    rehearsal = settings.rehearsal(said.names) if said.staging else None
     ask = Ask(by_name=bool(said.names), force=said.force, spend_reserve=said.spend_reserve)
     if settings.deployment is not None and not said.here:
-        return _renewed(said, remotely.renewed(settings, said.names, ask, progress(said.verbose)))
+        return _renewed(said, remotely.renewed(settings, said.names, ask, said.staging, progress(said.verbose)))
     deadline = timedelta(seconds=said.deadline)
     with (
-        wiring.wired(settings, deadline, progress(said.verbose)) as wired,
+        wiring.wired(rehearsal or settings, deadline, progress(said.verbose)) as wired,
         interruptible(wired.stop) as interrupted,
     ):
-        report = tick(wired.keeper, specs, ask)
+        report = rehearse(wired.keeper, rehearsal.specs) if rehearsal else tick(wired.keeper, specs, ask)
     status = _renewed(said, report)
     if interrupted:
         talk("interrupted; what was begun is finished by the next run")
@@ -148,6 +150,8 @@ def _exit_of(report: Report) -> int:
 
 
 def _is_bad(one: Outcome, now: datetime) -> bool:
+    if one.outcome == REHEARSED:
+        return False
     return one.error is not None or one.outcome == "failed" or one.not_after is None or one.not_after <= now
 
 

@@ -17,9 +17,11 @@ LOOK_EVERY = 2.0
 Tell = Callable[[str, str], None]
 
 
-def renewed(settings: config.Settings, names: Sequence[str], ask: Ask, tell: Tell) -> Report:
+def renewed(settings: config.Settings, names: Sequence[str], ask: Ask, staging: bool, tell: Tell) -> Report:
     """What the function's tick did. Raises FunctionError, DocumentError, SettingsError, StoreError."""
-    event = {"names": list(names), "force": ask.force, "spend_reserve": ask.spend_reserve}
+    event: dict[str, object] = {"names": list(names), "force": ask.force, "spend_reserve": ask.spend_reserve}
+    if staging:
+        event["staging"] = True
     deployed = wiring.deployed(settings)
     tell("", f"asking the function {settings.deployment} in {deployed.region}")
     with followed(deployed, tell):

@@ -15,7 +15,8 @@ from certkeeper.jobs.history import Earlier
 from certkeeper.jobs.status import Planned, Status, Survey
 
 COLOURS = {
-    "ok": "32", "kept": "32", "renewed": "32", "keep": "32", "due": "33", "waiting": "33", "renew": "33", "wait": "33",
+    "ok": "32", "kept": "32", "renewed": "32", "rehearsed": "32", "keep": "32",
+    "due": "33", "waiting": "33", "renew": "33", "wait": "33",
     "retired": "33", "overdue": "31", "expired": "31", "missing": "31", "failing": "31", "failed": "31",
     "unreadable": "31",
 }  # fmt: skip

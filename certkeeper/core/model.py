@@ -167,7 +167,7 @@ class ZonePlace:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a tick did for one name; `outcome` is renewed, kept, waiting or failed.
+    """What a tick did for one name; `outcome` is renewed, kept, waiting, failed or rehearsed.
 
     `unfinished`: it was waiting for its turn or half done when the time ran out, and the next run goes on with it.
     """

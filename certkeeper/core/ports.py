@@ -123,6 +123,9 @@ class CertificateAuthority(Protocol):
     def answer(self, account: Account, challenge: Challenge) -> None:
         """Tell the CA that the challenge is ready (section 7.5.1)."""
 
+    def deactivate(self, account: Account, authorization_url: str) -> None:
+        """Give an authorization back (section 7.5.2): no order is proven by it any more."""
+
     def finalize(self, account: Account, order: Order, csr_pem: str) -> Order:
         """Hand in the CSR (section 7.4). Never repeated by itself: it is not idempotent."""
 

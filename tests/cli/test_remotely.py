@@ -86,6 +86,12 @@ def test_the_function_is_asked_and_its_outcomes_are_ours(function: FakeFunction,
     assert json.loads(capsys.readouterr().out) == outcomes_json([RENEWED])
 
 
+def test_a_rehearsal_is_the_functions_too(function: FakeFunction) -> None:
+    assert main(["renew", "--staging"]) == GOOD
+
+    assert function.asked == [{"names": [], "force": False, "spend_reserve": False, "staging": True}]
+
+
 def test_a_name_that_failed_there_is_bad_news_here(function: FakeFunction, capsys: Captured) -> None:
     function.answer = outcomes_json([FAILED])
 
