@@ -153,6 +153,12 @@ def _staging_of(ca: CaSettings) -> CaSettings:
 
 def read(path: Path) -> Settings:
     """The settings in a file and the files it includes. Raises SettingsError (Faults)."""
+    (file, text), *included = texts(path).items()
+    return parse(text, file, dict(included))
+
+
+def texts(path: Path) -> dict[str, str]:
+    """The text of a settings file, and after it of the files it includes, as they are on disk. Raises SettingsError."""
     text = _text(path)
     included: dict[str, str] = {}
     for pattern in _patterns(text, str(path)):
@@ -161,7 +167,7 @@ def read(path: Path) -> Settings:
             what = f"no file matches {pattern!r} in {path.parent.resolve()}"
             raise Faults([Fault(str(path), "include", what, "correct the pattern or remove it")])
         included |= {str(one): _text(one) for one in found}
-    return parse(text, str(path), included)
+    return {str(path): text, **included}
 
 
 def _patterns(text: str, file: str) -> list[str]:
@@ -657,7 +663,7 @@ def _is_address(server: str) -> bool:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()
     except FileNotFoundError:
         raise SettingsError(f"there is no {path}", "write one with: certkeeper init") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -113,6 +113,12 @@ def s3_records(settings: config.Settings, aws: Aws | None = None) -> Records:
     return _records_at(settings.bucket, settings.prefix, settings.bucket_owner, aws or _aws())
 
 
+def records_of(store: str, bucket_owner: str | None = None) -> Records:
+    """The store at `s3://bucket/prefix`. Raises SettingsError, StoreError."""
+    bucket, prefix = config.store_url(store)
+    return _records_at(bucket, prefix, bucket_owner, _aws())
+
+
 def stored_settings(store: str, bucket_owner: str | None = None) -> config.Settings:
     """The settings that lie in the store itself. Raises SettingsError, StoreError."""
     text, file = stored_text(store, bucket_owner), f"{store}/{SETTINGS_PATH}"
@@ -125,8 +131,7 @@ def stored_settings(store: str, bucket_owner: str | None = None) -> config.Setti
 
 def stored_text(store: str, bucket_owner: str | None = None) -> str:
     """The text of the settings that lie in the store. Raises SettingsError, StoreError."""
-    bucket, prefix = config.store_url(store)
-    stored = _records_at(bucket, prefix, bucket_owner, _aws()).read(SETTINGS_PATH)
+    stored = records_of(store, bucket_owner).read(SETTINGS_PATH)
     if stored is None:
         raise SettingsError(f"there are no settings in {store}", "check the bucket and the prefix")
     return stored.data.decode("utf-8", "replace")

@@ -7,6 +7,7 @@ import argparse
 import shtab
 
 from certkeeper import __version__
+from certkeeper.core.model import KEY_TYPES
 
 DESCRIPTION = """\
 Let's Encrypt certificates for EC2 spot instances: renewed on a schedule, pulled at boot.
@@ -45,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     _status(commands)
     _history(commands)
     _rollback(commands)
+    _add(commands)
+    _forget(commands)
+    _rename(commands)
     _user_data(commands)
     _policy(commands)
     _package(commands)
@@ -166,6 +170,36 @@ def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "revision", nargs="?", type=int, metavar="REVISION", help="as history lists it (default: the one before)"
     )
     which.add_argument("--release", action="store_true", help="let what is current be renewed again when it is due")
+
+
+def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "add", "put a certificate into the settings, and obtain it",
+        "certkeeper add example.com example.com *.example.com",
+    )  # fmt: skip
+    _name(command)
+    command.add_argument("identifiers", nargs="+", metavar="DNSNAME", help="what it is for")
+    command.add_argument("--key-type", choices=KEY_TYPES, help="of its private key (default: as the settings say)")
+    command.add_argument("--profile", metavar="PROFILE", help="of the CA (default: as the settings say)")
+    command.add_argument("--no-renew", action="store_true", help="do not obtain it yet")
+
+
+def _forget(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "forget", "take a certificate out of the settings and out of the store, its private key included",
+        "certkeeper forget example.com --yes",
+    )  # fmt: skip
+    _name(command)
+    command.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _rename(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "rename", "give a certificate another name; with sealing = \"kms\" it is obtained anew",
+        "certkeeper rename example.com www",
+    )  # fmt: skip
+    command.add_argument("name", metavar="OLD", help="its name so far, which stays stored until it is forgotten")
+    command.add_argument("new_name", metavar="NEW", help="its new name")
 
 
 def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

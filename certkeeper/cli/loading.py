@@ -13,11 +13,15 @@ from certkeeper.core.model import CertificateSpec
 
 
 def read_settings(said: Namespace) -> config.Settings:
-    if said.store:
-        if said.config:
-            raise SettingsError("--config and --from exclude each other", "give one of them")
+    if said.store and not said.config:
         return wiring.stored_settings(said.store)
-    return config.read(Path(said.config or os.environ.get("CERTKEEPER_CONFIG") or "certkeeper.toml"))
+    return config.read(settings_path(said))
+
+
+def settings_path(said: Namespace) -> Path:
+    if said.store and said.config:
+        raise SettingsError("--config and --from exclude each other", "give one of them")
+    return Path(said.config or os.environ.get("CERTKEEPER_CONFIG") or "certkeeper.toml")
 
 
 def chosen(settings: config.Settings, names: Sequence[str]) -> tuple[CertificateSpec, ...]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certkeeper import config, wiring
-from certkeeper.cli import arguments, earlier, policy, remotely, render, settings_file
+from certkeeper.cli import arguments, earlier, names, policy, remotely, render, settings_file
 from certkeeper.cli.loading import chosen, known_names, read_settings
 from certkeeper.cli.terminal import (
     BAD_NEWS,
@@ -265,6 +265,9 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "status": _status,
     "history": earlier.run_history,
     "rollback": earlier.run_rollback,
+    "add": names.run_add,
+    "forget": names.run_forget,
+    "rename": names.run_rename,
     "user-data": _user_data,
     "policy": policy.run,
     "package": _package,

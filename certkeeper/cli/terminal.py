@@ -80,10 +80,14 @@ def asked(asking: bool, question: str, default: str) -> str:
 
 
 def replace_file(path: Path, data: bytes) -> None:
+    """Have a file hold this, or what it held before; a symlink stays one. Raises SettingsError."""
+    path = path.resolve()
     try:
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
         with tempfile.NamedTemporaryFile("wb", dir=path.parent, delete=False) as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         Path(file.name).chmod(mode)
         Path(file.name).replace(path)
     except OSError as error:

@@ -40,6 +40,10 @@ class Certificates:
         """Replace exactly that version. Raises Conflict, StoreError."""
         return self._records.write(PREFIX + certificate.name, encode(certificate), version)
 
+    def remove(self, name: str) -> None:
+        """Make sure that nothing is held. Raises StoreError."""
+        self._records.delete(PREFIX + name)
+
     def versions(self) -> dict[str, str]:
         """All names that are held. Raises StoreError."""
         return {path.removeprefix(PREFIX): version for path, version in self._records.list(PREFIX).items()}

@@ -39,6 +39,11 @@ class History:
         """Make sure that it is not kept. Raises StoreError."""
         self._records.delete(_path(name, revision))
 
+    def clear(self, name: str) -> None:
+        """Remove all of a name. Raises StoreError."""
+        for revision in self.revisions(name):
+            self.remove(name, revision)
+
     def prune(self, name: str) -> None:
         """Remove all but the newest. Raises StoreError."""
         for revision in self.revisions(name)[KEPT:]:

@@ -60,7 +60,7 @@ class Entry:
 
     `records` are the TXT records that may stand in DNS because of us, `revision` is that of the certificate that was
     written last; a store that shows an older one cannot be believed. `spent` is what was spent of the CA's limits
-    lately, written down before it is.
+    lately, written down before it is. `forgotten`: a person has taken the name out of settings and store.
     """
 
     claim: Claim | None = None
@@ -69,6 +69,7 @@ class Entry:
     failure: Failure | None = None
     revision: int | None = None
     spent: tuple[Spent, ...] = ()
+    forgotten: bool = False
 
     @property
     def closed(self) -> bool:
@@ -149,6 +150,7 @@ def encode(entry: Entry, name: str) -> bytes:
         "failure": entry.failure and failures.fields(entry.failure),
         "revision": entry.revision,
         "spent": [one.as_fields() for one in entry.spent] or None,
+        "forgotten": entry.forgotten,
     }
     return json.dumps(fields, indent=1, sort_keys=True).encode() + b"\n"
 
@@ -181,6 +183,7 @@ def _entry(fields: dict[str, Any]) -> Entry:
         failure=failure and failures.from_fields(failure),
         revision=int(fields["revision"]) if fields.get("revision") is not None else None,
         spent=tuple(Spent.from_fields(one) for one in fields.get("spent") or ()),
+        forgotten=bool(fields.get("forgotten")),
     )
 
 

@@ -13,7 +13,7 @@ from certkeeper.core import failures, zones
 from certkeeper.core.budget import Hold, Ledger, by_certificate, by_order
 from certkeeper.core.certificates import held
 from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew, decide, is_charged
-from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, OutOfTime
+from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, OutOfTime, StoreError
 from certkeeper.core.failures import Failure
 from certkeeper.core.index import put
 from certkeeper.core.journal import Entry
@@ -23,6 +23,7 @@ from certkeeper.jobs.account import AccountDesk
 from certkeeper.jobs.keeper import Keeper
 
 Item = TypeVar("Item")
+TRIES = 3
 Result = TypeVar("Result")
 SHARE = 5
 
@@ -88,6 +89,7 @@ class Run:
         self.accounts = AccountDesk(keeper)
         self._ledger = ledger
         self._counting = Lock()
+        self.began = keeper.clock.now()
         self._lock = Lock()
         self._answers: dict[object, Any] = {}
 
@@ -198,6 +200,17 @@ def guarded(step: Callable[[Run, Case], None], run: Run, case: Case) -> None:
         run.hold_off(case, error)
     except Exception as error:  # noqa: BLE001 - the one broad one: a defect met by one name stays with that name
         case.error = surprise(error)
+
+
+def persistently(name: str, attempt: Callable[[], Result]) -> Result:
+    """What a person wants done though another run may be at work: that one is overtaken. Raises StoreError if others
+    keep coming first, and whatever else `attempt` raises."""
+    for _ in range(TRIES):
+        try:
+            return attempt()
+        except Conflict:
+            continue
+    raise StoreError(f"others keep writing {name}", "try again when they have ended")
 
 
 def surprise(error: Exception) -> CertkeeperError:

@@ -7,21 +7,19 @@ that was killed has either happened or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from certkeeper.core.ari import Window
 from certkeeper.core.certificates import held, next_revision
 from certkeeper.core.decision import in_date, pinned
-from certkeeper.core.errors import ChainError, Conflict, DocumentError, SettingsError, StoreError
+from certkeeper.core.errors import ChainError, Conflict, DocumentError, SettingsError
 from certkeeper.core.journal import Claim, Read, settled
 from certkeeper.core.model import Certificate
 from certkeeper.jobs import survey
+from certkeeper.jobs.case import persistently
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.tick import believe
-
-TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -76,32 +74,16 @@ def rollback(keeper: Keeper, name: str, revision: int | None = None) -> Certific
 
     Raises SettingsError if there is none such, ChainError if it must not be served, StoreError, DocumentError.
     """
-    return _again(keeper, name, lambda: _rolled_back(keeper, name, revision))
+    new = persistently(name, lambda: _rolled_back(keeper, name, revision))
+    survey.catch_up(keeper)
+    return new
 
 
 def release(keeper: Keeper, name: str) -> Certificate:
     """Take the pin away; what is due then is renewed by the next tick. Raises like `rollback`."""
-    return _again(keeper, name, lambda: _released(keeper, name))
-
-
-def _again(keeper: Keeper, name: str, attempt: Callable[[], Certificate]) -> Certificate:
-    for _ in range(TRIES):
-        try:
-            done = attempt()
-        except Conflict:
-            continue  # another run was at work on it and came first: look at what it has made of it
-        _note(keeper)
-        return done
-    raise StoreError(f"others keep writing {name}", "try again when they have ended")
-
-
-def _note(keeper: Keeper) -> None:
-    try:
-        _, trouble = survey.note(keeper, survey.refreshed(keeper), ())
-    except StoreError as error:
-        trouble = error
-    if trouble is not None:
-        keeper.tell("", f"the index shows it only after the next run: {trouble.message}")
+    new = persistently(name, lambda: _released(keeper, name))
+    survey.catch_up(keeper)
+    return new
 
 
 def _rolled_back(keeper: Keeper, name: str, revision: int | None) -> Certificate:

@@ -100,6 +100,16 @@ def _latest(before: Information | None, answer: Information) -> Information:
     return answer
 
 
+def catch_up(keeper: Keeper) -> None:
+    """Have the index show what was just changed. Raises nothing: the next run does it otherwise."""
+    try:
+        _, trouble = note(keeper, refreshed(keeper), ())
+    except StoreError as error:
+        trouble = error
+    if trouble is not None:
+        keeper.tell("", f"status shows it only after the next run: {trouble.message}")
+
+
 def note(keeper: Keeper, index: Index, touched: Iterable[str]) -> tuple[Index, StoreError | None]:
     """Write the index down, with the touched names read again; what was written. Not to be able to costs nothing but
     what `status` shows, so the error is returned.

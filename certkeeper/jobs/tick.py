@@ -39,6 +39,7 @@ from certkeeper.core.ports import Presented
 from certkeeper.jobs import survey
 from certkeeper.jobs.case import Case, Run, guarded, still, surprise, told
 from certkeeper.jobs.keeper import Keeper
+from certkeeper.jobs.retired import tidy
 
 Result = TypeVar("Result")
 
@@ -48,6 +49,7 @@ BUSY_WAIT = 2.0
 GONE_BEFORE, CHAIN = "orderGone", "chain"
 RETRY_PAUSES = (2.0, 5.0)
 SETTLING = timedelta(minutes=10)
+FORGOTTEN = "it was forgotten a moment ago; settings that still name it are obtained anew by the next run"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ class Report:
 
 
 def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = None) -> Report:
-    """Bring every name of `specs` into the state that is wanted of it. Raises nothing but programming errors."""
+    """Bring every name of `specs` into the state that is wanted of it. Raises nothing but programming errors.
+
+    Unless it asks by name, `specs` are all that the settings want: what else is under way is tidied up.
+    """
     ask = ask or Ask()
     index, trouble = _refreshed(keeper, specs)
     now = keeper.clock.now()
@@ -78,9 +83,11 @@ def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = Non
     # Whoever has least time left comes first, should there not be time or budget for all.
     todo.sort(key=_time_left)
     outcomes |= _worked(Run(keeper, ledger), todo)
+    retired = [] if ask.by_name else _retired(index, specs)
+    tidy(keeper, retired)
 
     if trouble is None:
-        index, trouble = survey.note(keeper, index, [case.spec.name for case in todo])
+        index, trouble = survey.note(keeper, index, [*(case.spec.name for case in todo), *retired])
     return Report(tuple(outcomes[spec.name] for spec in specs), keeper.clock.now(), trouble, index)
 
 
@@ -90,6 +97,12 @@ def _refreshed(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Index,
         return survey.informed(keeper, survey.refreshed(keeper), [spec.name for spec in specs]), None
     except StoreError as error:
         return Index(), error
+
+
+def _retired(index: Index, specs: Sequence[CertificateSpec]) -> list[str]:
+    """Names that have left the settings while something was under way for them."""
+    wanted = {spec.name for spec in specs}
+    return [name for name, facts in index.facts.items() if facts.open and name not in wanted]
 
 
 def _time_left(case: Case) -> float:
@@ -169,6 +182,10 @@ def _open(run: Run, case: Case) -> None:
     elsewhere = case.entry.claim is not None and read.held_by_another(keeper.holder)
     decision = run.decided(case, _bound_to(case))
     case.pinned = isinstance(decision, Keep) and decision.pinned
+    if isinstance(decision, Renew) and _forgotten_since(run, case, read):
+        case.outcome = told(spec, case.public, "waiting", FORGOTTEN)
+        keeper.history.clear(spec.name)  # it may have been written to meanwhile, by us
+        return
     if not isinstance(decision, Renew):
         case.outcome = still(spec, case.public, case.entry.failure, decision)
         if elsewhere or _tidy(case.entry, read.entry, decision):
@@ -204,6 +221,13 @@ def _is_to_wait(run: Run, case: Case, decision: Keep | Pause) -> bool:
     return isinstance(decision, Pause) and (decision.why is None or run.held_off(case) is not None)
 
 
+def _forgotten_since(run: Run, case: Case, read: Read) -> bool:
+    """Whether the name was forgotten after the settings of this run were read, or so shortly before that the schedule
+    may still have the old ones. Who names it knows."""
+    margin = timedelta(0) if case.ask.by_name else SETTLING
+    return read.entry.forgotten and read.age < run.keeper.clock.now() - run.began + margin
+
+
 def believe(certificate: Certificate | None, read: Read) -> None:
     """Raise StoreError if what was read is older than what was written: some stores are only consistent eventually."""
     written = read.entry.revision
@@ -221,7 +245,7 @@ def _tidy(entry: Entry, as_read: Entry, decision: Keep | Pause) -> bool:
 
 def _claim(run: Run, case: Case, read: Read) -> None:
     case.version = read.version
-    _write(run, case, replace(case.entry, claim=Claim(run.keeper.holder, run.keeper.term)))
+    _write(run, case, replace(case.entry, claim=Claim(run.keeper.holder, run.keeper.term), forgotten=False))
 
 
 def _resumed(run: Run, case: Case) -> Order | None:

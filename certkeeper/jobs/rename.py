@@ -1,0 +1,40 @@
+"""Give a certificate another name without obtaining it anew: possible only where no private key is sealed to a name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from certkeeper.core.certificates import next_revision
+from certkeeper.core.journal import Claim, Entry
+from certkeeper.core.model import Certificate
+from certkeeper.jobs import survey
+from certkeeper.jobs.case import persistently
+from certkeeper.jobs.keeper import Keeper
+from certkeeper.jobs.tick import believe
+
+
+def copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
+    """Store the certificate of `old` under `new`, where it stays; None if there is none or its private key is sealed
+    to its name. What is held under `new` already is left alone. Raises StoreError, DocumentError.
+    """
+    certificate = persistently(new, lambda: _copied(keeper, old, new))
+    survey.catch_up(keeper)
+    return certificate
+
+
+def _copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
+    read = keeper.journal.read(new)
+    there, version = keeper.certificates.read(new)
+    believe(there, read)
+    certificate, _ = keeper.certificates.read(old)
+    if there is not None or certificate is None or certificate.request.private_key.sealing != "store":
+        return there
+    claim, known = Claim(keeper.holder, keeper.term), read.entry
+    entry = Entry(claim, records=known.records, spent=known.spent)
+    at = keeper.journal.write(new, entry, read.version)
+    now = keeper.clock.now()
+    # What it spent of the CA's limits is told by the old name, whose journal stays.
+    certificate = replace(certificate, name=new, revision=next_revision(certificate, now), issued=())
+    keeper.certificates.write(certificate, version)
+    keeper.journal.write(new, replace(entry, claim=None, revision=certificate.revision), at)
+    return certificate
