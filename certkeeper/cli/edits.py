@@ -15,7 +15,7 @@ from typing import Any
 from certkeeper.core.errors import SettingsError
 
 _HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
-_LAST_SAID = re.compile(r"(?:^[ \t]*(?:#[^\n]*)?\r?\n)*\Z", re.MULTILINE)
+_AFTER_THE_KEYS = re.compile(r"(?:^[ \t]*(?:#[^\n]*)?\r?\n)*\Z", re.MULTILINE)
 
 
 def names(text: str) -> dict[str, Any]:
@@ -42,11 +42,11 @@ def without_certificate(text: str, file: str, name: str) -> str:
     """Without the table of a name; comments before and after it stay. Raises SettingsError."""
     wanted = {one: keys for one, keys in names(text).items() if one != name}
     what, by_hand = f"{name} cannot be taken out of {file} for certain", f"remove [certificates.{json.dumps(name)}]"
-    begin, body = _found(text, name, what, by_hand)
-    following = _HEADER.search(text, body)
-    table = text[begin : following.start() if following else len(text)]
-    rest = _LAST_SAID.search(table)
-    cut = text[:begin] + (rest.group() if rest else "") + (text[following.start() :] if following else "")
+    header = _found(text, name, what, by_hand)
+    following = _HEADER.search(text, header.end())
+    end = following.start() if following else len(text)
+    rest = _AFTER_THE_KEYS.search(text[header.start() : end])
+    cut = text[: header.start()] + (rest.group() if rest else "") + text[end:]
     return _sure(text, cut, wanted, what, by_hand)
 
 
@@ -55,23 +55,18 @@ def renamed(text: str, file: str, old: str, new: str) -> str:
     wanted = {new if one == old else one: keys for one, keys in names(text).items()}
     what = f"{old} cannot be renamed in {file} for certain"
     by_hand = f"change [certificates.{json.dumps(old)}] to [certificates.{json.dumps(new)}]"
-    begin, body = _found(text, old, what, by_hand)
-    header = _quoted(old).sub(lambda _: json.dumps(new), text[begin:body], count=1)
-    return _sure(text, text[:begin] + header + text[body:], wanted, what, by_hand)
+    begin, end = _found(text, old, what, by_hand).span("name")
+    return _sure(text, text[:begin] + json.dumps(new) + text[end:], wanted, what, by_hand)
 
 
-def _found(text: str, name: str, what: str, by_hand: str) -> tuple[int, int]:
-    """Where the header line of a table begins and ends."""
-    header = rf"^[ \t]*\[[ \t]*certificates[ \t]*\.[ \t]*{_quoted(name).pattern}[ \t]*\][ \t]*(?:#[^\n]*)?\r?(?:\n|\Z)"
-    found = list(re.finditer(header, text, re.MULTILINE))
+def _found(text: str, name: str, what: str, by_hand: str) -> re.Match[str]:
+    """The header line of a table; `name` is the name in it, as it is written there."""
+    written = "|".join([re.escape(name), re.escape(f'"{name}"'), re.escape(f"'{name}'")])
+    dot, end = r"[ \t]*\.[ \t]*", r"[ \t]*\][ \t]*(?:#[^\n]*)?\r?(?:\n|\Z)"
+    found = list(re.finditer(rf"^[ \t]*\[[ \t]*certificates{dot}(?P<name>{written}){end}", text, re.MULTILINE))
     if len(found) != 1:
         raise SettingsError(what, f"edit it by hand: {by_hand}")
-    return found[0].start(), found[0].end()
-
-
-def _quoted(name: str) -> re.Pattern[str]:
-    escaped = re.escape(name)
-    return re.compile(rf"""(?:"{escaped}"|'{escaped}'|(?<![\w".'-]){escaped}(?![\w".'-]))""")
+    return found[0]
 
 
 def _sure(before: str, after: str, wanted: dict[str, Any], what: str, by_hand: str) -> str:
