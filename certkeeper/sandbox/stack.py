@@ -28,12 +28,13 @@ ZONES = ("example.com", "example.net")
 
 
 class Sandbox:
-    """Everything, running until close(). With `pebble` it has to be Pebble, with these settings of its class.
+    """Everything, running until close(). With `caddy` the CA is Caddy's; with `pebble` it has to be Pebble, with these
+    settings of its class.
 
     Attributes: `desk` (counts and faults), `zones`, `dns`, `aws`, `imds`, `ca`, `proxy`, `tls`, `folder`.
     """
 
-    def __init__(self, zones: Sequence[str] = ZONES, **pebble: Any) -> None:
+    def __init__(self, zones: Sequence[str] = ZONES, *, caddy: bool = False, **pebble: Any) -> None:
         with ExitStack() as starting:
             self.folder = Path(starting.enter_context(tempfile.TemporaryDirectory(prefix="certkeeper-sandbox-")))
             self.desk = Desk()
@@ -48,9 +49,11 @@ class Sandbox:
             starting.callback(self.dns.close)
             self.imds = InstanceMetadata(self.desk)
             starting.callback(self.imds.close)
-            self.ca: Pebble | Caddy = (
-                Pebble(self.dns.address, self.tls, **pebble) if pebble else authority(self.dns.address, self.tls)
-            )
+            self.ca: Pebble | Caddy
+            if pebble:
+                self.ca = Pebble(self.dns.address, self.tls, **pebble)
+            else:
+                self.ca = (Caddy if caddy else authority)(self.dns.address, self.tls)
             starting.callback(self.ca.close)
             self.proxy = AcmeProxy(self.ca.directory_url, self.desk, self.tls)
             starting.callback(self.proxy.close)

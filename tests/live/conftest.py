@@ -11,8 +11,8 @@ from tests.live.operators import Operator
 
 
 @pytest.fixture(scope="module", name="sandbox")
-def _sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
+def _sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    with Sandbox(caddy=getattr(request, "param", "") == "Caddy") as sandbox:
         yield sandbox
 
 

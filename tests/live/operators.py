@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 import boto3
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,6 +33,8 @@ from certkeeper.sandbox.story import STRANGE
 from tests.live.keepers import Keeper, Said
 
 numbers = itertools.count(1)
+# For a module whose tests hold on both CAs; Caddy's has no renewal information and no profiles.
+BOTH_CAS = pytest.mark.parametrize("sandbox", ["Pebble", "Caddy"], indirect=True, scope="module")
 SPKI = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
@@ -104,7 +107,7 @@ class Operator:
             "[ca]",
             f"directory = {quoted['directory']}",
             f"ca_bundle = {quoted['ca_bundle']}" if values["ca_bundle"] else "",
-            'profile = "tlsserver"',
+            'profile = "tlsserver"' if self.sandbox.ca.has_profiles else "",
             "[dns]",
             f"nameservers = [{json.dumps(self.sandbox.dns.address)}]",
         ]

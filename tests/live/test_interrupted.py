@@ -9,9 +9,9 @@ import pytest
 
 from certkeeper.sandbox.calls import Call, Fault, Phase
 from certkeeper.sandbox.stack import Sandbox
-from tests.live.operators import Operator, awaited
+from tests.live.operators import BOTH_CAS, Operator, awaited
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, BOTH_CAS]
 
 
 @pytest.mark.parametrize("operation", ["newOrder", "challenge", "finalize"])

@@ -1,28 +1,68 @@
-"""Twenty keepers at once on an empty store: the fence lets one of them pay, whoever it is."""
+"""Fifty keepers at once on an empty store: the fence lets one of them pay, whoever it is."""
 
 from __future__ import annotations
 
+from threading import Event
+
 import pytest
 
+from certkeeper.sandbox.calls import Call, Fault, Phase
 from tests.live.keepers import Said
-from tests.live.operators import Operator
+from tests.live.operators import Operator, awaited
 
 pytestmark = pytest.mark.live
 
-AT_ONCE = 20
+AT_ONCE = 50
+WAITING = 10
 
 
 def all_at_once(operator: Operator, *arguments: str) -> list[Said]:
     keepers = [operator.start("renew", "--json", *arguments) for _ in range(AT_ONCE)]
-    return [keeper.end() for keeper in keepers]
+    return [keeper.end(200) for keeper in keepers]
 
 
-@pytest.mark.parametrize("how", ["as ticks", "by name"])
-def test_twenty_keepers_at_once_get_one_certificate_with_one_account(operator: Operator, how: str) -> None:
+@pytest.mark.parametrize(
+    ("sandbox", "how"),
+    [("Pebble", "as ticks"), ("Pebble", "by name"), ("Caddy", "as ticks")],
+    indirect=["sandbox"],
+    scope="module",
+)
+def test_fifty_keepers_at_once_get_one_certificate_with_one_account(operator: Operator, how: str) -> None:
     said = all_at_once(operator, *([operator.name] if how == "by name" else []))
 
     assert [(one.status, one.talk) for one in said] == [(0, "")] * AT_ONCE
     assert {one.outcomes[operator.name]["serial_number"] for one in said} == set(operator.issued())
     assert [call.status for call in operator.calls("acme", "newAccount")].count(201) == 1
     assert len([path for path in operator.objects() if path.startswith("accounts/")]) == 1
+    operator.assert_one_good_certificate()
+
+
+def looks(operator: Operator) -> int:
+    """How often a journal entry was read: a keeper that waits reads it again and again."""
+    return len([call for call in operator.calls("s3", "GetObject") if "/journal/" in call.resource])
+
+
+@pytest.mark.parametrize("operation", ["newOrder", "challenge", "finalize"])
+def test_when_the_holder_is_killed_and_its_claim_has_run_out_one_of_those_who_wait_takes_over(
+    operator: Operator, operation: str
+) -> None:
+    reached = Event()
+
+    def watcher(phase: Phase, call: Call) -> None:
+        if (phase, call.operation) == ("before", operation):
+            reached.set()
+
+    with operator.watching(watcher), operator.acme.fault(Fault("hang", "acme", operation, times=1, seconds=120)):
+        holder = operator.start("renew")
+        assert reached.wait(60)
+        others = [operator.start("renew", "--json") for _ in range(WAITING)]
+        assert awaited(lambda: looks(operator) > 2 * WAITING, 60)
+        holder.kill()
+        killed = holder.end()
+    operator.age(operator.name, 400)
+    said = [one.end(200) for one in others]
+
+    assert killed.status == -9
+    assert [(one.status, one.talk) for one in said] == [(0, "")] * WAITING
+    assert {one.outcomes[operator.name]["serial_number"] for one in said} == set(operator.issued())
     operator.assert_one_good_certificate()

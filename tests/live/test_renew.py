@@ -10,9 +10,9 @@ import pytest
 
 from certkeeper.sandbox.stack import Sandbox
 from tests.live.keepers import ROOT
-from tests.live.operators import Operator
+from tests.live.operators import BOTH_CAS, Operator
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, BOTH_CAS]
 
 
 def test_a_second_renew_orders_nothing_touches_no_dns_and_says_kept_and_until_when(operator: Operator) -> None:
