@@ -33,7 +33,7 @@ from certkeeper.jobs.status import Planned, Served, Status, Survey
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LINE = ROOT / "docs" / "command-line.md"
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")])
 COLUMNS = "100"
 NOW = document.instant("2026-11-23T02:20:00Z")
 

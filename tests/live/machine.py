@@ -185,7 +185,7 @@ class Machine:
             time.sleep(0.1)
 
     def _last_words(self) -> str:
-        said = self.run("tail", "-n", "60", "/var/log/cloud-init-output.log")
+        said = self.run("tail", "-n", "30", "/var/log/cloud-init-output.log")
         return (self.journal() or self._program.log())[-6000:] + said
 
 
