@@ -25,8 +25,10 @@ from certkeeper.jobs.status import Served, Survey
 
 if TYPE_CHECKING:
     from certkeeper.adapters.aws_clients import Aws
+    from certkeeper.adapters.cloudformation_stacks import CloudFormationStacks
     from certkeeper.adapters.function_log import FunctionLog
     from certkeeper.adapters.lambda_function import LambdaFunction
+    from certkeeper.adapters.s3_bucket import S3Bucket
     from certkeeper.adapters.system_clock import SystemClock
     from certkeeper.adapters.threads import Threads
 
@@ -302,6 +304,64 @@ def deployed(settings: config.Settings) -> Deployed:
         region,
         lambda since: FunctionLog(aws.client("logs", region), f"/aws/lambda/{name}", since),
     )
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """Where a deployment of the settings lies, and what it takes to make it.
+
+    `kms_key_arn` is None where there is no such key yet; `unconfirmed` lists the addresses that a topic's mails do not
+    reach yet.
+    """
+
+    account: str
+    partition: str
+    region: str
+    kms_key_arn: str | None
+    stacks: CloudFormationStacks
+    bucket: S3Bucket
+    unconfirmed: Callable[[str], list[str]]
+    delete_key: Callable[[str, str], None]
+    certificate_records: Records
+
+
+def deployable(settings: config.Settings) -> Deployable:
+    """Raises SettingsError, StoreError, SealingError."""
+    from certkeeper.adapters.cloudformation_stacks import CloudFormationStacks
+    from certkeeper.adapters.kms_keys import delete, find_arn
+    from certkeeper.adapters.s3_bucket import S3Bucket
+    from certkeeper.adapters.sns_notices import unconfirmed
+
+    aws = _aws()
+    account = aws.account()
+    if settings.bucket_owner not in (None, account):
+        raise SettingsError(
+            f"these credentials are of account {account}, and the bucket belongs to account {settings.bucket_owner}",
+            f"deploy with credentials of account {settings.bucket_owner}",
+        )
+    bucket = S3Bucket(aws.client("s3"), settings.bucket, account)
+    # What is deployed lies where the bucket lies, or is made.
+    region = bucket.region() or aws.client("s3").meta.region_name
+    kms_key = settings.kms_key if settings.sealing == "kms" else None
+    kms = aws.client("kms", _region_of_key(kms_key or "") or region)
+    records = _records_at(settings.bucket, settings.prefix, account, aws)
+    return Deployable(
+        account=account,
+        partition=aws.client("s3").meta.partition,
+        region=region,
+        kms_key_arn=find_arn(kms, kms_key) if kms_key else None,
+        stacks=CloudFormationStacks(aws.client("cloudformation", region)),
+        bucket=S3Bucket(aws.client("s3", region), settings.bucket, account),
+        unconfirmed=lambda topic_arn: unconfirmed(aws.client("sns", region), topic_arn),
+        delete_key=lambda arn, alias: delete(kms, arn, alias),
+        certificate_records=deferred(lambda: _secrets(settings, aws)) if settings.secrets_prefix else records,
+    )
+
+
+def here() -> tuple[str, str]:
+    """Account and region that AWS is configured for. Raises SettingsError, StoreError."""
+    aws = _aws()
+    return aws.account(), aws.client("s3").meta.region_name
 
 
 def _sealer(settings: config.Settings, aws: Aws) -> Sealer:

@@ -62,6 +62,26 @@ def arn_of(kms: KMSClient, kms_key: str) -> str:
         raise SealingError(f"KMS does not say which key {kms_key} is: {code}", hint) from None
 
 
+def find_arn(kms: KMSClient, kms_key: str) -> str | None:
+    """The ARN of a key, given by its alias, id or ARN; None if there certainly is none. Raises SealingError."""
+    try:
+        return kms.describe_key(KeyId=kms_key)["KeyMetadata"]["Arn"]
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NotFoundException":
+            return None
+        raise _sealing_error("found", kms_key, error) from None
+
+
+def delete(kms: KMSClient, arn: str, alias: str) -> None:
+    """Take the alias away and have the key deleted in 30 days; that can be cancelled. Raises SealingError."""
+    try:
+        if alias:
+            kms.delete_alias(AliasName=alias)
+        kms.schedule_key_deletion(KeyId=arn, PendingWindowInDays=30)
+    except (ClientError, BotoCoreError) as error:
+        raise _sealing_error("deleted", arn, error) from None
+
+
 def _sealing_error(verb: str, kms_key: str, error: ClientError | BotoCoreError) -> SealingError:
     # Only the code is told: a message may quote what was sent.
     code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__

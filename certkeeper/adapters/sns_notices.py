@@ -32,3 +32,14 @@ class SnsNotices:
                 f"the notice {notice.subject!r} could not be sent to {self._topic_arn}: {code}",
                 HINTS.get(code, "check the topic and the role's right to publish there"),
             ) from None
+
+
+def unconfirmed(sns: Any, topic_arn: str) -> list[str]:
+    """The addresses that have not confirmed their subscription, and get nothing until then. Raises NoticeError."""
+    try:
+        pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic_arn)
+        listed = [one for page in pages for one in page["Subscriptions"]]
+    except (ClientError, BotoCoreError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        raise NoticeError(f"SNS does not say who has subscribed to {topic_arn}: {code}") from None
+    return sorted(one["Endpoint"] for one in listed if one["SubscriptionArn"] == "PendingConfirmation")

@@ -52,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
     _user_data(commands)
     _policy(commands)
     _package(commands)
+    _deploy(commands)
+    _destroy(commands)
     _alert(commands)
     _demo(commands)
     _completion(commands)
@@ -246,10 +248,41 @@ def _package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )  # fmt: skip
     into = command.add_argument("--into", metavar="FILE", default="certkeeper.zip", help="where to (certkeeper.zip)")
     into.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's way
-    command.add_argument("--python", default="3.13", metavar="VERSION", help="the function's Python (3.13)")
-    command.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64", help="(arm64)")
+    _target(command)
     command.add_argument("--bundle-boto3", action="store_true", help="do not rely on the runtime's boto3")
     _json(command)
+
+
+def _target(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--python", default="3.13", metavar="VERSION", help="the function's Python (3.13)")
+    command.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64", help="(arm64)")
+
+
+def _deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "deploy", "install, change or upgrade what runs on AWS, store the settings, and renew what is due",
+        "certkeeper deploy --yes",
+    )  # fmt: skip
+    command.add_argument("--yes", action="store_true", help="ask nothing; without it a change is shown and asked for")
+    command.add_argument(
+        "--print", choices=("store", "function"), help="print that stack's template as it would be sent, and do nothing"
+    )
+    _target(command)
+    command.add_argument("--verbose", action="store_true", help="tell progress though stderr is not a terminal")
+    _json(command)
+
+
+def _destroy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "destroy", "delete what runs on AWS; certificates stay, and are no longer renewed",
+        "certkeeper destroy --yes",
+    )  # fmt: skip
+    command.add_argument("--yes", action="store_true", help="do not ask; --delete-certificates asks all the same")
+    command.add_argument(
+        "--delete-certificates", action="store_true",
+        help="also delete, for ever, every certificate and the bucket and KMS key that were made for them",
+    )  # fmt: skip
+    command.add_argument("--verbose", action="store_true", help="tell progress though stderr is not a terminal")
 
 
 def _alert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -234,6 +234,19 @@ def _package(said: Namespace) -> int:
     return GOOD
 
 
+def _deploy(said: Namespace) -> int:
+    # Imported here, like all that only some commands need.
+    from certkeeper.cli import deploy
+
+    return deploy.run(said, _renewed)
+
+
+def _destroy(said: Namespace) -> int:
+    from certkeeper.cli import deploy
+
+    return deploy.run_destroy(said)
+
+
 def _alert(said: Namespace) -> int:
     settings = read_settings(said)
     answer = wiring.deployed(settings).function.ask({"alert": "test"})
@@ -271,6 +284,8 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "user-data": _user_data,
     "policy": policy.run,
     "package": _package,
+    "deploy": _deploy,
+    "destroy": _destroy,
     "alert": _alert,
     "demo": _demo,
     "completion": _completion,

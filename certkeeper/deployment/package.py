@@ -97,7 +97,7 @@ def build(
 
     `fetch` brings the wheels; without one, uv does, or pip if there is no uv or it fails.
     """
-    lock = _HERE / "locks" / f"function{'-with-boto3' if bundle_boto3 else ''}-{target.python}.txt"
+    lock = _lock(target, bundle_boto3)
     try:
         with tempfile.TemporaryDirectory(prefix="certkeeper-package-") as scratch:
             tree = Path(scratch, "tree")
@@ -108,6 +108,17 @@ def build(
         raise PackageError(f"the zip could not be built: {error}") from error
     progress(f"{into}: {package.size / 1e6:.1f} MB, {len(contents)} files, SHA-256 {package.sha256}")
     return package
+
+
+def inputs(target: Target, *, bundle_boto3: bool = False) -> dict[str, bytes]:
+    """All that decides what is in the zip: the same again is the same zip. Nothing is fetched."""
+    lock = _lock(target, bundle_boto3)
+    named = f"{target.runtime} {target.architecture}".encode()
+    return {**_own_files(), "handler.py": _handler(), "lock": lock.read_bytes(), "target": named}
+
+
+def _lock(target: Target, bundle_boto3: bool) -> Path:
+    return _HERE / "locks" / f"function{'-with-boto3' if bundle_boto3 else ''}-{target.python}.txt"
 
 
 def manifest(contents: Mapping[str, bytes]) -> str:

@@ -16,10 +16,10 @@ from typing import Any
 from certkeeper.core import permissions
 from certkeeper.core.errors import SettingsError
 from certkeeper.core.model import CertificateSpec
+from certkeeper.deployment.package import Target
 
 Template = dict[str, Any]
 
-RUNTIME, ARCHITECTURE = "python3.13", "arm64"
 MEGABYTES = 512  # half a second of imports and a tick of one name: as measured in docs/decisions/0012
 SECONDS = 900
 LOG_DAYS = 400
@@ -51,6 +51,7 @@ class Place:
     specs: tuple[CertificateSpec, ...] = ()
     challenges: tuple[permissions.ChallengeName, ...] = ()
     secrets_prefix: str | None = None
+    target: Target = Target()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
         if len(self.name) > LONGEST_NAME:
@@ -90,6 +91,10 @@ class Place:
             notices_topic=_ref("Notices"),
             failures_queue=_arn_of("Undelivered"),
         )
+
+    @property
+    def topic_arn(self) -> str:
+        return f"arn:{self.partition}:sns:{self.region}:{self.account}:{self.name}-notices"
 
     @property
     def log_group(self) -> str:
@@ -293,8 +298,8 @@ def _function(place: Place) -> Template:
         "Properties": {
             "FunctionName": place.name,
             "Description": f"certkeeper: renews what is stored in {place.store}",
-            "Runtime": RUNTIME,
-            "Architectures": [ARCHITECTURE],
+            "Runtime": place.target.runtime,
+            "Architectures": [place.target.architecture],
             "Handler": "handler.handler",
             "Code": {"S3Bucket": place.bucket, "S3Key": _ref("CodeKey")},
             "Role": _arn_of("Renewer"),

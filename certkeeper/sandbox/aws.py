@@ -14,11 +14,13 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes, urlsplit
+from uuid import uuid4
 
 from moto.backends import get_backend
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.iam.access_control import PermissionResult
+from moto.kms import models as kms_models
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import FakeBucket
 
@@ -41,6 +43,8 @@ CRYPTOGRAPHIC = frozenset(
 
 # moto takes a Deny whose condition it cannot evaluate for one of everything: "over TLS only" would shut the bucket.
 setattr(FakeBucket, "get_permission", lambda bucket, action, resource: PermissionResult.NEUTRAL)  # noqa: B010 - mypy
+# moto's ciphertexts have no room for the "mrk-" in the id of a key of several Regions, and could not be decrypted.
+setattr(kms_models, "generate_key_id", lambda several: str(uuid4()))  # noqa: B010 - mypy
 
 
 class AwsServer:
@@ -70,7 +74,7 @@ class AwsServer:
         self._route53 = Route53Api(hosted_zones)
         self._assumable: set[str] = set()
         self._assumed: dict[str, Route53Api] = {}
-        self._handlers: dict[str, Callable[[AwsRequest], Response]] = {}
+        self._handlers: dict[str, Callable[[AwsRequest], Response | None]] = {}
         self._moto_lock = threading.RLock()
         self._moto = DomainDispatcherApplication(create_backend_app)
         self._closed = False
@@ -173,8 +177,8 @@ class AwsServer:
             Fault("refuse", service, operation, contains, status=403, code="AccessDenied", message=message)
         )
 
-    def serve(self, service: str, handler: Callable[[AwsRequest], Response]) -> None:
-        """Have a service, by its signing name, answered by `handler` instead of moto."""
+    def serve(self, service: str, handler: Callable[[AwsRequest], Response | None]) -> None:
+        """Have a service, by its signing name, answered by `handler`; where that answers None, by moto."""
         self._handlers[service] = handler
 
     # Serving
@@ -210,9 +214,22 @@ class AwsServer:
             refused = self.rights.refused(seen.principal, [list_right(seen)])
         if response is None or refused is not None:
             return refusal(seen, 403, "AccessDenied", refused or "")
+        if response.status < 300:
+            self._protect(seen, response)
         if seen.operation == "AssumeRole" and (given := ACCESS_KEY_ELEMENT.search(response.body)):
             self.rights.assumed(given[1].decode(), seen.resource)
         return response
+
+    def _protect(self, seen: AwsRequest, response: Response) -> None:
+        """Policies that buckets and keys are given take effect."""
+        call = f"{seen.service}:{seen.operation}"
+        if call == "s3:PutBucketPolicy":
+            self.rights.protect(f"arn:aws:s3:::{seen.resource}", json.loads(seen.request.body))
+        elif call == "kms:PutKeyPolicy":
+            self.rights.protect(self._kms_arn(seen.region, seen.resource), json.loads(str(seen.document["Policy"])))
+        elif call == "kms:CreateKey" and seen.document.get("Policy"):
+            arn = json.loads(response.body)["KeyMetadata"]["Arn"]
+            self.rights.protect(arn, json.loads(str(seen.document["Policy"])))
 
     def _permitted_route53(self, seen: AwsRequest, route53: Route53Api, rights: list[Wanted]) -> Response:
         refused = self.rights.refused(seen.principal, rights)
@@ -238,8 +255,9 @@ class AwsServer:
 
     def _answer(self, seen: AwsRequest) -> Response:
         handler = self._handlers.get(seen.service)
-        if handler is not None:
-            return handler(seen)
+        answered = handler(seen) if handler is not None else None
+        if answered is not None:
+            return answered
         with self._moto_lock:
             if seen.service == "secretsmanager":
                 return self._secrets_answer(seen)

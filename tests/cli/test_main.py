@@ -37,6 +37,8 @@ COMMANDS = (
     "policy",
     "user-data",
     "package",
+    "deploy",
+    "destroy",
     "alert",
     "demo",
     "completion",

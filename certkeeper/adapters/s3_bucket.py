@@ -1,0 +1,99 @@
+"""A bucket as a deployer sees it: whether it is there, files that are put into it, and how it is emptied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from certkeeper.core.errors import StoreError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+Refused = (ClientError, BotoCoreError)
+
+
+class S3Bucket:
+    """One bucket of the account `owner`."""
+
+    def __init__(self, s3: S3Client, bucket: str, owner: str) -> None:
+        self._s3 = s3
+        self._bucket = bucket
+        self._owner = owner
+
+    def region(self) -> str | None:
+        """Where it lies; None if nobody has a bucket of that name. Raises StoreError, also if it is somebody else's."""
+        try:
+            answer = self._s3.head_bucket(Bucket=self._bucket, ExpectedBucketOwner=self._owner)
+        except Refused as error:
+            if _code(error) in ("404", "NoSuchBucket"):
+                return None
+            self._refuse(
+                "reached", error, "it may be somebody else's, since bucket names are worldwide: choose another name"
+            )
+        return str(answer["ResponseMetadata"]["HTTPHeaders"]["x-amz-bucket-region"])
+
+    def has(self, path: str) -> bool:
+        """Raises StoreError."""
+        try:
+            self._s3.head_object(Bucket=self._bucket, Key=path, ExpectedBucketOwner=self._owner)
+        except Refused as error:
+            if _code(error) in ("404", "NoSuchKey"):
+                return False
+            self._refuse("read", error)
+        return True
+
+    def put(self, path: str, file: Path) -> None:
+        """Raises StoreError."""
+        try:
+            with file.open("rb") as data:
+                self._s3.put_object(Bucket=self._bucket, Key=path, Body=data, ExpectedBucketOwner=self._owner)
+        except Refused as error:
+            self._refuse("written", error)
+
+    def address(self, path: str) -> str:
+        """An object's URL, as CloudFormation takes it."""
+        return self._s3.generate_presigned_url("get_object", {"Bucket": self._bucket, "Key": path}).partition("?")[0]
+
+    def empty(self, prefix: str) -> int:
+        """Delete every version of every object below `prefix`, for ever; how many those were. Raises StoreError."""
+        deleted = 0
+        try:
+            for page in self._s3.get_paginator("list_object_versions").paginate(
+                Bucket=self._bucket, Prefix=prefix, ExpectedBucketOwner=self._owner
+            ):
+                listed = [*page.get("Versions", []), *page.get("DeleteMarkers", [])]
+                for one in listed:
+                    # One at a time: S3 answers a list of deletions with a list of failures, which nobody reads.
+                    self._s3.delete_object(
+                        Bucket=self._bucket,
+                        Key=one["Key"],
+                        VersionId=one["VersionId"],
+                        ExpectedBucketOwner=self._owner,
+                    )
+                deleted += len(listed)
+        except Refused as error:
+            self._refuse("emptied", error)
+        return deleted
+
+    def delete(self) -> bool:
+        """Delete the bucket; False if something is in it still. Raises StoreError."""
+        try:
+            self._s3.delete_bucket(Bucket=self._bucket, ExpectedBucketOwner=self._owner)
+        except Refused as error:
+            if _code(error) == "BucketNotEmpty":
+                return False
+            self._refuse("deleted", error)
+        return True
+
+    def _refuse(self, what: str, error: Exception, hint: str = "") -> NoReturn:
+        raise StoreError(
+            f"the bucket {self._bucket} could not be {what}: {_code(error)}",
+            hint or "check the rights of the role that deploys (docs/iam.md, Deployer)",
+        ) from None
+
+
+def _code(error: Exception) -> str:
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__

@@ -1,0 +1,215 @@
+"""`certkeeper deploy` and `certkeeper destroy`: what changes is shown, approved on a terminal, and followed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from certkeeper import config, wiring
+from certkeeper.cli import remotely, render
+from certkeeper.cli.loading import read_settings
+from certkeeper.cli.terminal import BAD_NEWS, GOOD, asked, complain, progress, talk
+from certkeeper.core import permissions
+from certkeeper.core.decision import Ask
+from certkeeper.core.errors import NoticeError, SettingsError
+from certkeeper.core.stacks import Change, ChangeSet, Event, StackError
+from certkeeper.deployment import package, stack, templates
+from certkeeper.deployment.settings_copy import copied
+from certkeeper.deployment.templates import Place
+from certkeeper.jobs.challenges import challenges
+from certkeeper.jobs.tick import Report
+
+LOOK = timedelta(minutes=2)
+WORDS = {"Add": "make", "Modify": "change", "Remove": "delete"}
+Finish = Callable[[Namespace, Report], int]
+
+
+def run(said: Namespace, finish: Finish) -> int:
+    """Deploy, then have the function tick at once; `finish` prints what it did."""
+    settings = _with_deployment(read_settings(said))
+    text = None if said.store else _copied(said)
+    parts = wiring.deployable(settings)
+    place = _place(said, settings, parts)
+    if said.print:
+        template = templates.store_template(place) if said.print == "store" else templates.function_template(place)
+        sys.stdout.write(templates.text(template))
+        return GOOD
+    for sentence in permissions.widened(place.rights):
+        talk(sentence)
+    try:
+        changed = stack.deploy(_deployer(place, parts, said))
+    except (StackError, stack.Declined) as error:
+        complain(error.message, error.hint)
+        return BAD_NEWS
+    except KeyboardInterrupt:
+        talk("what was begun in AWS goes on by itself; to follow it, type again: certkeeper deploy")
+        raise
+    talk(f"the stacks of {place.name} are {'changed' if changed else 'as they should be'}")
+    if text is not None and _stored(settings, text):
+        talk(f"stored the settings in {settings.store}/{wiring.SETTINGS_PATH}")
+    _told_of_subscriptions(place, parts)
+    if not settings.specs:
+        talk('there is nothing to renew yet: add a table like [certificates."example.com"], and deploy again')
+        return GOOD
+    status = finish(said, remotely.renewed(settings, (), Ask(), False, progress(said.verbose)))
+    talk(f"from anywhere: certkeeper status --from {settings.store}")
+    return status
+
+
+def run_destroy(said: Namespace) -> int:
+    settings = _with_deployment(read_settings(said))
+    parts = wiring.deployable(settings)
+    place = _bare_place(settings, parts)
+    try:
+        _approve_destruction(said, place.name, settings.store)
+    except stack.Declined as error:
+        complain(error.message, error.hint)
+        return BAD_NEWS
+    deployer = _deployer(place, parts, said)
+    try:
+        there = stack.destroy(deployer, place.name)
+        talk(f"the stack {place.name} is {'deleted: nothing is renewed any more' if there else 'not there'}")
+        if said.delete_certificates:
+            _delete_certificates(settings, parts, deployer)
+            return GOOD
+    except StackError as error:
+        complain(error.message, error.hint)
+        return BAD_NEWS
+    month = "; the KMS key costs $1 a month, the bucket a few cents" if settings.sealing == "kms" else ""
+    talk(f"the stack {place.store_stack} remains, with every certificate in {settings.store}{month}")
+    talk("instances go on pulling what is stored; to renew again: certkeeper deploy")
+    return GOOD
+
+
+def _with_deployment(settings: config.Settings) -> config.Settings:
+    if settings.deployment is None:
+        raise SettingsError(
+            f"{settings.file} names no deployment",
+            'write deployment = "certkeeper" above the first table: the stacks get their names from it',
+        )
+    return settings
+
+
+def _copied(said: Namespace) -> str:
+    return copied(Path(said.config or os.environ.get("CERTKEEPER_CONFIG") or "certkeeper.toml"))
+
+
+def _deployer(place: Place, parts: wiring.Deployable, said: Namespace) -> stack.Deployer:
+    tell = progress(said.verbose)
+    return stack.Deployer(
+        place=place,
+        stacks=parts.stacks,
+        bucket=parts.bucket,
+        talk=stack.Talk(
+            tell=talk,
+            event=lambda event: _told_event(event, tell),
+            approve=lambda change_set: _approve(said, change_set),
+        ),
+        kms_key_arn=parts.kms_key_arn,
+    )
+
+
+def _told_event(event: Event, tell: Callable[[str, str], None]) -> None:
+    if event.failed:
+        complain(f"{event.logical_id}: {event.status}: {event.reason}")
+    else:
+        tell(event.logical_id, event.status.lower().replace("_", " "))
+
+
+def _approve(said: Namespace, change_set: ChangeSet) -> bool:
+    rows = [(_word(one), one.logical_id, one.kind) for one in change_set.changes]
+    table = render.table(("", "RESOURCE", "TYPE"), rows, colour=False)
+    sys.stderr.write(f"changes of the stack {change_set.stack}:\n{table}")
+    return said.yes or _agreed("Go on? yes or no")
+
+
+def _agreed(question: str) -> bool:
+    return asked(sys.stdin.isatty(), question, "no").lower() in ("y", "yes")
+
+
+def _word(change: Change) -> str:
+    if change.replaced:
+        return "replace"
+    return "let go, kept" if change.kept else WORDS.get(change.action, change.action.lower())
+
+
+def _approve_destruction(said: Namespace, name: str, store: str) -> None:
+    """Raises Declined."""
+    if said.delete_certificates:
+        what = f"This deletes every certificate in {store} for ever. Type the deployment's name to go on: "
+        sys.stderr.write(what)
+        sys.stderr.flush()
+        if sys.stdin.readline().strip() != name:
+            raise stack.Declined("that was not the deployment's name; nothing was deleted", f"its name is {name}")
+        return
+    question = f"Delete the stack {name}? Certificates stay, and are no longer renewed. yes or no"
+    if not said.yes and not _agreed(question):
+        raise stack.Declined("nothing was deleted, since nobody said yes", "say it with --yes")
+
+
+def _delete_certificates(settings: config.Settings, parts: wiring.Deployable, deployer: stack.Deployer) -> None:
+    for path in parts.certificate_records.list("certificates/") if settings.secrets_prefix else ():
+        parts.certificate_records.delete(path)
+        talk(f"deleted the secret of {path.removeprefix('certificates/')}")
+    stack.delete_store(deployer, parts.delete_key)
+
+
+def _told_of_subscriptions(place: Place, parts: wiring.Deployable) -> None:
+    if not (place.email or place.urgent):
+        talk("nobody is told when something fails: set email under [alerts]")
+        return
+    try:
+        waiting = parts.unconfirmed(place.topic_arn)
+    except NoticeError as error:
+        talk(error.message)
+        return
+    for address in waiting:
+        talk(f"{address} has a mail from AWS with a link to confirm; until then no alarm reaches it")
+
+
+def _bare_place(settings: config.Settings, parts: wiring.Deployable) -> Place:
+    """Without the challenge names, which only the function's rights depend on."""
+    alias = None
+    if settings.sealing == "kms" and settings.kms_key is not None:
+        alias = settings.kms_key if settings.kms_key.startswith("alias/") else ""
+        if not alias and parts.kms_key_arn is None:
+            raise SettingsError(
+                f"there is no KMS key {settings.kms_key}", "correct kms_key, or name an alias to be made"
+            )
+    return Place(
+        name=settings.deployment or "",
+        partition=parts.partition,
+        region=parts.region,
+        account=parts.account,
+        bucket=settings.bucket,
+        prefix=settings.prefix,
+        kms_alias=alias,
+        email=settings.alerts.get("email"),
+        urgent=settings.alerts.get("urgent"),
+        specs=settings.specs,
+        secrets_prefix=settings.secrets_prefix,
+    )
+
+
+def _place(said: Namespace, settings: config.Settings, parts: wiring.Deployable) -> Place:
+    with wiring.wired(settings, LOOK) as wired:
+        found, failed = challenges(wired.keeper, settings.specs)
+    for name, error in failed.items():
+        # The others shall not wait for it.
+        complain(f"{name}: {error.message}; it gets no right to write its challenge records", error.hint)
+    target = package.Target(said.python, said.architecture)
+    return replace(_bare_place(settings, parts), challenges=found, target=target)
+
+
+def _stored(settings: config.Settings, text: str) -> bool:
+    records = wiring.s3_records(settings)
+    before = records.read(wiring.SETTINGS_PATH)
+    if before is not None and before.data == text.encode():
+        return False
+    records.write(wiring.SETTINGS_PATH, text.encode(), before.version if before else None)
+    return True

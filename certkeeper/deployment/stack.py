@@ -1,0 +1,269 @@
+"""Bring the two stacks to what the settings say, from whatever state they are in; and take one away again.
+
+Every step looks first at what is there, so an interrupted deployment is finished by doing it again. Nothing is changed
+that has not been shown and approved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from certkeeper.core.errors import CertkeeperError
+from certkeeper.core.stacks import ChangeSet, Event, Stack, StackError, Stacks, first_failure, hint, step
+from certkeeper.deployment import package, templates
+from certkeeper.deployment.templates import Place
+
+LOOK_EVERY = 1.0
+CODE = "code"
+
+
+class Declined(CertkeeperError):  # noqa: N818 - somebody's right
+    """Nobody said yes; nothing was changed."""
+
+
+class Bucket(Protocol):
+    """The store's bucket as a deployer sees it. Every method raises StoreError."""
+
+    def region(self) -> str | None: ...
+
+    def has(self, path: str) -> bool: ...
+
+    def put(self, path: str, file: Path) -> None: ...
+
+    def address(self, path: str) -> str: ...
+
+    def empty(self, prefix: str) -> int: ...
+
+    def delete(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Talk:
+    """How a deployment is told and approved: a sentence, an event of a stack, a change set (True: go on)."""
+
+    tell: Callable[[str], None]
+    event: Callable[[Event], None]
+    approve: Callable[[ChangeSet], bool]
+
+
+@dataclass(frozen=True)
+class Deployer:
+    """What it takes to deploy. `kms_key_arn` is the ARN of the key that the settings name, None if there is none yet.
+
+    `build` makes the function's zip at a path; `wait` lets some seconds pass.
+    """
+
+    place: Place
+    stacks: Stacks
+    bucket: Bucket
+    talk: Talk
+    kms_key_arn: str | None = None
+    build: Callable[[package.Target, Path], package.Package] = package.build
+    wait: Callable[[float], None] = time.sleep
+
+
+def deploy(deployer: Deployer) -> bool:
+    """Bring both stacks up to date; False if there was nothing to do. Raises Declined, StackError, and others.
+
+    The function's zip is built before anything is changed: where that fails, nothing has happened.
+    """
+    place = deployer.place
+    code_path = _code_path(place)
+    # Both are rendered, and so held to AWS's limits, before anything is sent.
+    store_template, function_template = templates.store_template(place), templates.function_template(place)
+    with tempfile.TemporaryDirectory(prefix="certkeeper-deploy-") as folder:
+        zip_path = Path(folder, "function.zip")
+        there = deployer.bucket.region() is not None and deployer.bucket.has(code_path)
+        if not there:
+            deployer.talk.tell("building the function's zip")
+            deployer.build(place.target, zip_path)
+        store, changed_store = _up_to_date(deployer, place.store_stack, store_template, _store_parameters(deployer))
+        if not store.protected:
+            deployer.stacks.protect(place.store_stack, on=True)
+        if not there:
+            deployer.talk.tell(f"uploading the function's zip, {zip_path.stat().st_size / 1e6:.1f} MB")
+            deployer.bucket.put(code_path, zip_path)
+    parameters = {"CodeKey": code_path}
+    if place.kms_alias is not None:
+        parameters["KmsKeyArn"] = store.outputs["KmsKeyArn"]
+    _, changed_function = _up_to_date(deployer, place.name, function_template, parameters)
+    return changed_store or changed_function
+
+
+def destroy(deployer: Deployer, name: str) -> bool:
+    """Delete one stack; False if there is none. Raises StackError."""
+    stack = _settled(deployer, name)
+    if stack is None or stack.gone:
+        return False
+    _deleted(deployer, stack)
+    return True
+
+
+def delete_store(deployer: Deployer, delete_key: Callable[[str, str], None]) -> None:
+    """Delete what the store's stack had made, and all below the store's prefix, for ever; what was adopted stays.
+
+    Raises StackError, StoreError, SealingError.
+    """
+    place, tell = deployer.place, deployer.talk.tell
+    stack = _settled(deployer, place.store_stack)
+    made = stack is not None and not stack.gone
+    parameters = stack.parameters if stack is not None else {}
+    if stack is not None and made:
+        deployer.stacks.protect(place.store_stack, on=False)
+        # It keeps bucket and key, so that nobody loses them by deleting a stack; what follows is meant.
+        _deleted(deployer, stack)
+    if deployer.bucket.region() is not None:
+        versions = deployer.bucket.empty(f"{place.prefix}/" if place.prefix else "")
+        tell(f"deleted {versions} versions of objects in {place.store}")
+        if parameters.get("AdoptBucket") != "no":
+            tell(f"the bucket {place.bucket} was there before, and stays")
+        elif not deployer.bucket.delete():
+            tell(f"the bucket {place.bucket} holds something else, and stays")
+    kms_key_arn = stack.outputs.get("KmsKeyArn") if stack is not None else None
+    if kms_key_arn and parameters.get("AdoptKeyArn") == "":
+        delete_key(kms_key_arn, place.kms_alias or "")
+        tell(f"the KMS key {kms_key_arn} will be deleted in 30 days; until then that can be cancelled in KMS")
+
+
+def _code_path(place: Place) -> str:
+    """Where the zip lies: named after all that goes into it, so that the same is neither built nor sent twice."""
+    parts = package.manifest(package.inputs(place.target))
+    return f"{place.prefix}/{CODE}/{hashlib.sha256(parts.encode()).hexdigest()}.zip".removeprefix("/")
+
+
+def _store_parameters(deployer: Deployer) -> dict[str, str]:
+    """What was made by the stack stays the stack's; what was there before it is adopted, and stays so."""
+    place = deployer.place
+    before = deployer.stacks.find(place.store_stack)
+    made = before is not None and step(before) in ("update", "wait", "finish the rollback")
+    said = before.parameters if before is not None and made else {}
+    there = deployer.bucket.region() is not None
+    parameters = {"AdoptBucket": said.get("AdoptBucket", "yes" if there else "no")}
+    if place.kms_alias is not None:
+        ours = before is not None and before.outputs.get("KmsKeyArn")
+        same = deployer.kms_key_arn in (None, ours)
+        parameters["AdoptKeyArn"] = said.get("AdoptKeyArn", "") if made and same else deployer.kms_key_arn or ""
+    if not made and parameters["AdoptBucket"] == "yes":
+        deployer.talk.tell(f"the bucket {place.bucket} is there already: its settings and its policy are left alone")
+    if not made and parameters.get("AdoptKeyArn"):
+        deployer.talk.tell(f"the KMS key {deployer.kms_key_arn} is there already: its policy is left alone")
+    return parameters
+
+
+def _up_to_date(
+    deployer: Deployer, name: str, template: templates.Template, parameters: Mapping[str, str]
+) -> tuple[Stack, bool]:
+    """The stack as the template says, and whether anything had to be changed."""
+    stack = _settled(deployer, name)
+    if stack is not None and step(stack) == "delete":
+        deployer.talk.tell(f"the stack {name} is {stack.status}, which can only be deleted: nothing was ever in it")
+        _deleted(deployer, stack)
+        stack = None
+    new = step(stack) == "create"
+    if stack is not None and not new and stack.parameters == parameters and _same(deployer, name, template):
+        return stack, False
+    change_set = _proposed(deployer, name, template, parameters, new=new)
+    if change_set is not None:
+        _approved(deployer, change_set, new=new)
+        deployer.stacks.execute(change_set)
+        stack = _settled(deployer, name)
+        if stack is None or not stack.good:
+            raise _failure(deployer, name, stack)
+    if stack is None:
+        raise StackError(f"there is no stack {name}, and nothing to make it of")
+    return stack, change_set is not None
+
+
+def _same(deployer: Deployer, name: str, template: templates.Template) -> bool:
+    """Whether this is what is deployed: one look, where a change set takes many seconds to say so."""
+    wanted: object = json.loads(templates.text(template))
+    return wanted == deployer.stacks.template(name)
+
+
+def _proposed(
+    deployer: Deployer, name: str, template: templates.Template, parameters: Mapping[str, str], *, new: bool
+) -> ChangeSet | None:
+    text = templates.text(template)
+    url = None
+    if len(text.encode()) > templates.LARGEST_INLINE:
+        url = _uploaded(deployer, name, text)
+    return deployer.stacks.propose(name, text, parameters, new=new, url=url)
+
+
+def _uploaded(deployer: Deployer, name: str, text: str) -> str:
+    if deployer.bucket.region() is None:
+        what = f"the template of {name} has {len(text.encode()):,} bytes, and the first one must do without a bucket"
+        raise StackError(what, f"deploy with fewer certificates first, or make the bucket {deployer.place.bucket}")
+    path = f"{deployer.place.prefix}/{CODE}/{name}.json".removeprefix("/")
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
+        file.write(text)
+        file.flush()
+        deployer.bucket.put(path, Path(file.name))
+    return deployer.bucket.address(path)
+
+
+def _approved(deployer: Deployer, change_set: ChangeSet, *, new: bool) -> None:
+    approved = False
+    try:
+        approved = deployer.talk.approve(change_set)
+    finally:
+        # Also when whoever was asked pressed Ctrl-C.
+        if not approved:
+            deployer.stacks.discard(change_set, new=new)
+    if not approved:
+        raise Declined(f"the stack {change_set.stack} was not changed, since nobody said yes", "say it with --yes")
+
+
+def _settled(deployer: Deployer, name: str) -> Stack | None:
+    """The stack once nothing happens to it any more; what happens meanwhile is told."""
+    stack = deployer.stacks.find(name)
+    if stack is not None and stack.status == "UPDATE_ROLLBACK_FAILED":
+        deployer.stacks.finish_rollback(name)
+        stack = deployer.stacks.find(name)
+    if stack is None or not stack.busy:
+        return stack
+    told: set[str] = set()
+    while True:
+        # The events after the state: so none of this operation's is missed.
+        found = deployer.stacks.find(stack.arn)
+        for event in _of_latest(deployer.stacks.events(stack.arn), stack.name):
+            if event.event_id not in told:
+                told.add(event.event_id)
+                deployer.talk.event(event)
+        if found is None or not found.busy:
+            return found
+        deployer.wait(LOOK_EVERY)
+
+
+def _of_latest(events: tuple[Event, ...], name: str) -> tuple[Event, ...]:
+    """The events of the latest operation: from when somebody last asked for something on."""
+    starts = [
+        place for place, one in enumerate(events) if one.logical_id == name and one.reason.startswith("User Initiated")
+    ]
+    return events[starts[-1] :] if starts else events
+
+
+def _deleted(deployer: Deployer, stack: Stack) -> None:
+    if not stack.busy:
+        deployer.stacks.delete(stack.name)
+    left = _settled(deployer, stack.name)
+    if left is not None and not left.gone:
+        raise _failure(deployer, stack.name, left)
+
+
+def _failure(deployer: Deployer, name: str, stack: Stack | None) -> StackError:
+    """What went wrong first, in the service's own words, and what became of the stack."""
+    status = stack.status if stack is not None else "gone"
+    first = first_failure(_of_latest(deployer.stacks.events(stack.arn), name)) if stack is not None else None
+    if first is None:
+        return StackError(f"the stack {name} is {status}", "its events say more: look at it in the console")
+    return StackError(
+        f"the stack {name} is {status}: {first.logical_id} ({first.kind}): {first.reason}", hint(first.reason)
+    )
