@@ -41,7 +41,12 @@ CURL, PULL = "curl, one root", "certkeeper-pull"
 REGION, OWNER = "eu-west-1", "123456789012"
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-ROLE = {"AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "secret", "Token": "token", "Expiration": "2099-01-01T00:00:00Z"}
+ROLE = {
+    "AccessKeyId": "AKIDEXAMPLE",
+    "SecretAccessKey": "secret",
+    "Token": "token",
+    "Expiration": "2099-01-01T00:00:00Z",
+}
 
 # Runs a command and says what it took. A process of its own since a child's peak memory counts its parent's as well.
 METER = """\
@@ -233,6 +238,7 @@ def clients(aws: Aws, tls_port: int, imds_port: int, python: str) -> dict[str, C
     url, imds, into = f"https://localhost:{tls_port}", f"http://127.0.0.1:{imds_port}", aws.folder / "letsencrypt"
     bare = {"PATH": os.environ["PATH"], "HOME": str(aws.folder)}
     usual = {**bare, "AWS_ENDPOINT_URL": url, "AWS_EC2_METADATA_SERVICE_ENDPOINT": imds, "AWS_DEFAULT_REGION": REGION}
+    usual["AWS_ENDPOINT_URL_KMS"] = f"https://127.0.0.1:{tls_port}"  # as on EC2: a host, and so a handshake, of its own
     hashed = {**usual, "SSL_CERT_DIR": str(aws.folder / "roots")}
     one_root = {**usual, "AWS_CA_BUNDLE": f"{aws.folder}/root.pem", "AWS_METADATA_SERVICE_TIMEOUT": "10"}
     program = aws.folder / "certkeeper-pull"
@@ -260,9 +266,7 @@ def clients(aws: Aws, tls_port: int, imds_port: int, python: str) -> dict[str, C
             [*pull, "--into", str(into)], {**usual, "SSL_CERT_FILE": f"{aws.folder}/bundle.pem"}, into
         ),
         f"{PULL}, unchanged": Client([*pull, "--into", f"{aws.folder}/held"], hashed),
-        f"{PULL}, Secrets Manager": Client(
-            [*pull, "--from", "secretsmanager:prod", "--into", str(into)], hashed, into
-        ),
+        f"{PULL}, Secrets Manager": Client([*pull, "--from", "secretsmanager:prod", "--into", str(into)], hashed, into),
     }
     for version in ("v1", "v2"):
         program_of_aws = parts.find(f"aws-{version}")
@@ -357,7 +361,7 @@ def measured(aws: Aws, round_trip: float, rounds: int, python: str, only: str) -
         for one in found.values():
             meter.take(one)  # warm, and the installation that is found unchanged
         taken: dict[str, list[Taken]] = {name: [] for name in found}
-        dice = random.Random(rounds)
+        dice = random.Random(rounds)  # noqa: S311 - an order, no secret
         for _ in range(rounds):
             for name in dice.sample(list(found), len(found)):
                 taken[name].append(meter.take(found[name]))
@@ -374,7 +378,12 @@ def rows(taken: dict[str, list[Taken]]) -> Iterator[str]:
             statistics.median(getattr(one, what) / getattr(other, what) for one, other in zip(runs, base, strict=True))
             for what, base in (("wall", taken[CURL]), ("cpu", taken[CURL]), ("wall", taken[PULL]))
         ]
-        yield f"| {name} | " + " | ".join(f"{one:.1f}" for one in cells) + "".join(f" | {one:.2f}" for one in ratios) + " |"
+        yield (
+            f"| {name} | "
+            + " | ".join(f"{one:.1f}" for one in cells)
+            + "".join(f" | {one:.2f}" for one in ratios)
+            + " |"
+        )
 
 
 def main() -> None:
@@ -387,7 +396,7 @@ def main() -> None:
     version = subprocess.run([said.python, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} CPUs, {platform.platform()}, {version}, n={said.rounds}")
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)  # nginx's worker is another user where we are root; the private keys are throw-away ones
+        os.chmod(folder, 0o755)  # noqa: S103 - nginx's worker is another user; all private keys are throw-away
         aws = Aws(Path(folder))
         with aws.serving():
             for round_trip in said.round_trip or [0, 1, 10]:

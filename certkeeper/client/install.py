@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import stat
-from contextlib import suppress
 
 from certkeeper.core.document import LARGEST, parse_object
 from certkeeper.core.errors import CertkeeperError, DocumentError, SettingsError
@@ -70,8 +69,10 @@ class Place:
         """What live/NAME shows (ours or certbot's), or a folder of the archive; without what cannot be read."""
         found = {}
         for file in FILES:
-            with suppress(OSError):
+            try:
                 found[file] = _read(f"{self.archive}/{folder}/{file}" if folder else f"{self.live}/{file}")
+            except OSError:
+                pass
         return found
 
     def current(self) -> str:
@@ -153,8 +154,7 @@ class Place:
         others = [f"{self.archive}/{one}" for one in os.listdir(self.archive) if _is_ours(one) and one not in staying]
         others.sort(key=lambda one: os.lstat(one).st_mtime_ns, reverse=True)
         for folder in others[_KEPT - len(staying) :]:
-            with suppress(OSError):
-                _remove(folder)
+            _remove(folder)
 
     def _replace(self, path: str, text: str) -> None:
         _write(f"{self.archive}/.new", text.encode() + b"\n")
@@ -193,7 +193,7 @@ def _is_ours(folder: str) -> bool:
 
 def _make_folder(path: str, mode: int, group: int = -1) -> None:
     """Made if need be, opened up as far as asked for, never narrowed."""
-    with suppress(FileExistsError):
+    if not os.path.isdir(path):
         os.mkdir(path, 0o700)
         _sync(os.path.dirname(path))
     now = os.stat(path)

@@ -8,7 +8,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 
 from certkeeper.client.arguments import Options
 from certkeeper.client.aws import Aws, NotYet
@@ -42,7 +41,7 @@ class Pull:
         os.makedirs(self.options.into, 0o755, exist_ok=True)
         lock = os.open(self.options.into, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(lock, fcntl.LOCK_EX)  # two pulls at once would trip over each other's half-written folders
-        with suppress(FileNotFoundError):
+        if os.path.lexists(self.scratch):
             os.unlink(self.scratch)  # of a pull that was killed
         try:
             left, pause = self.options.names, _FIRST_PAUSE

@@ -9,7 +9,6 @@ import os
 import socket
 import ssl
 import time
-from datetime import datetime, timezone
 
 from certkeeper.core.errors import SettingsError
 
@@ -37,8 +36,11 @@ def trusting(bundle: str | None) -> ssl.SSLContext:
 
 def seconds_at(day: str, month: str, year: str, clock: str) -> float:
     """Unix seconds of a date as HTTP and OpenSSL write it, always in GMT. Raises ValueError."""
-    numbers = [int(year), _MONTHS.index(month) // 3 + 1, int(day), *map(int, clock.split(":"))]
-    return datetime(*numbers, tzinfo=timezone.utc).timestamp()  # type: ignore[misc,arg-type] # six numbers
+    since_march = (_MONTHS.index(month) // 3 + 10) % 12  # so that a leap day ends a year
+    years = int(year) - (since_march > 9)
+    days = 365 * years + years // 4 - years // 100 + years // 400 + (153 * since_march + 2) // 5 + int(day) - 719469
+    hours, minutes, seconds = map(int, clock.split(":"))
+    return days * 86400.0 + hours * 3600 + minutes * 60 + seconds
 
 
 def split_url(url: str) -> tuple[bool, str, int]:
@@ -83,9 +85,10 @@ class Connection:
             raise SettingsError("a request with a line break or a letter outside ASCII was not sent")
         try:
             if self.socket is None:
-                self.socket = socket.create_connection((self.host, self.port), self.seconds)
+                host = self.host.encode()  # of a text both calls would make IDNA, whose tables are dear to import
+                self.socket = socket.create_connection((host, self.port), self.seconds)  # type: ignore[arg-type] # bytes will do
                 if self.context is not None:
-                    self.socket = self.context.wrap_socket(self.socket, server_hostname=self.host)
+                    self.socket = self.context.wrap_socket(self.socket, server_hostname=host)
             self.socket.settimeout(self.seconds)
             self.socket.sendall(head.encode() + b"\r\n" + body)
             return self._answer(most)

@@ -37,6 +37,9 @@ Python 3.9 or later, nothing else. Run it as: python3 -I -S certkeeper-pull --he
 
 from __future__ import annotations
 
+import gc
+
+gc.disable()  # this lives for a moment, and most of its garbage would be its imports
 '''
 
 # What an instance can do without, and the value that stands in its place.
@@ -44,6 +47,10 @@ _NOT_IN_USER_DATA = {
     "_container_role": "",  # on EC2 the role comes from the instance metadata service
     "_check_values": None,  # of fields that a pull takes no word from: it proves the pair by a handshake
 }
+# All that a pull reads of a document.
+_FIELDS_IN_USER_DATA = (
+    *("format", "name", "revision", "identifiers", "fullchain_pem", "sealing", "sealed_private_key", "kms_key_arn"),
+)
 # Attributes of ours that the standard library's objects have as well: they keep their names.
 ALSO_FOREIGN = (
     *("check_hostname", "close", "context", "minimum_version", "name", "new", "options", "pending", "prefix", "quiet"),
@@ -71,7 +78,7 @@ def shrunk() -> str:
     _drop_unused(tree)
     _rename(tree)
     first = f"# certkeeper-pull {__version__}, shrunk; the text to read is certkeeper/client"
-    return "\n".join([_SHEBANG.strip(), first, *_tight(ast.unparse(tree))]) + "\n"
+    return "\n".join([_SHEBANG.strip(), first, *_one_liners([*_tight(ast.unparse(tree))])]) + "\n"
 
 
 def _parted(source: str, used: set[str]) -> tuple[set[str], str]:
@@ -142,8 +149,13 @@ class _Bare(ast.NodeTransformer):
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
         self.generic_visit(node)
-        if isinstance(node.targets[0], ast.Name) and node.targets[0].id == "HELP":
+        defined = _defined(node)
+        if defined == "HELP":
             node.value = ast.Constant(str(ast.literal_eval(node.value)).partition("\n")[0])
+        elif defined in ("_REQUIRED", "_OPTIONAL") and isinstance(node.value, ast.Dict):
+            fields = zip(node.value.keys, node.value.values, strict=True)
+            kept = [(field, kind) for field, kind in fields if ast.literal_eval(field or node) in _FIELDS_IN_USER_DATA]
+            node.value = ast.Dict([field for field, _ in kept], [kind for _, kind in kept])
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -173,13 +185,17 @@ class _Bare(ast.NodeTransformer):
 
 
 def _drop_unused(tree: ast.Module) -> None:
-    """Functions, classes and constants that nothing names any more."""
+    """Functions, classes, constants and imports that nothing names any more."""
     while True:
         named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-        kept = [node for node in tree.body if _defined(node) in named | {"", "main"}]
+        kept = [node for node in tree.body if _defined(node) in named | {"", "main"} and _is_of_use(node, named)]
         if len(kept) == len(tree.body):
             return
         tree.body = kept
+
+
+def _is_of_use(node: ast.stmt, named: set[str]) -> bool:
+    return not isinstance(node, ast.ImportFrom) or not named.isdisjoint(one.name for one in node.names)
 
 
 def _defined(node: ast.stmt) -> str:
@@ -192,7 +208,10 @@ def _rename(tree: ast.Module) -> None:
     """Short names for all that only this program defines: A for what is global, a within a function, .a on objects."""
     places = list(_places(tree))
     own = attributes(tree)
-    said = {"main", "__version__", *_said(tree)}
+    imported = {
+        name.name for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) for name in node.names
+    }
+    said = {"main", "__version__", *imported, *_said(tree)}
     taken = {getattr(node, field) for node, field in places} | {"as", "if", "in", "is", "or"}
     methods = [one for node in tree.body if isinstance(node, ast.ClassDef) for one in node.body]
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
@@ -201,7 +220,8 @@ def _rename(tree: ast.Module) -> None:
     for function in [*functions, *methods]:
         within = [place for place in _places(function) if not isinstance(place[0], ast.Attribute)][1:]
         local = {getattr(node, field) for node, field in within if _defines(node)}
-        _shorten(within, local - said, _short_names(ascii_lowercase, taken))
+        kept = imported | (said & {one.arg for one in ast.walk(function) if isinstance(one, ast.arg)})
+        _shorten(within, local - kept, _short_names(ascii_lowercase, taken))
     outside = [place for place in places if place not in objects]
     _shorten(outside, {_defined(node) for node in tree.body} - said, _short_names(ascii_uppercase, taken))
 
@@ -233,6 +253,20 @@ def _tight(text: str) -> Iterator[str]:
             line += (" " if apart else "") + token.string if line else " " * (token.start[1] // 4) + token.string
 
 
+def _one_liners(lines: list[str]) -> Iterator[str]:
+    """A block of one simple statement goes behind its colon."""
+    depth = [len(line) - len(line.lstrip()) for line in lines] + [0, 0]
+    behind = False
+    for n, line in enumerate(lines):
+        if behind:
+            behind = False
+        elif line.endswith(":") and not lines[n + 1].endswith(":") and depth[n + 2] <= depth[n] < depth[n + 1]:
+            yield line + lines[n + 1].strip()
+            behind = True
+        else:
+            yield line
+
+
 def _is_word(letter: str) -> bool:
     return letter.isalnum() or letter == "_"
 
@@ -257,11 +291,9 @@ def _defines(node: ast.AST) -> bool:
 
 
 def _said(tree: ast.Module) -> Iterator[str]:
-    """Words that are imported, or said to others as keywords and by getattr."""
+    """Words that are said to others as keywords and by getattr."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.alias):
-            yield node.name
-        elif isinstance(node, ast.keyword) and node.arg:
+        if isinstance(node, ast.keyword) and node.arg:
             yield node.arg
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr":
             yield str(ast.literal_eval(node.args[1]))

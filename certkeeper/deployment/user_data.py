@@ -5,7 +5,6 @@ The script needs /bin/sh and python3 (3.9 or later), and downloads nothing. Run 
 
 from __future__ import annotations
 
-import base64
 import gzip
 import lzma
 import re
@@ -24,44 +23,43 @@ LARGEST = 16 * 1024  # what EC2 takes, before base64
 
 # Runs on the instance: `client` is the client's text, the command line is the client's.
 _SET_UP = f"""\
-import base64, os, sys
-os.umask(0o022)
-def write(path, text, mode=0o644):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".new", "w") as file:
-        file.write(text)
-    os.chmod(path + ".new", mode)
-    os.replace(path + ".new", path)
-write("{PROGRAM}", client, 0o755)
+import os,sys
+os.umask(18)
+def write(path,text,mode=420):
+ os.makedirs(os.path.dirname(path),exist_ok=True)
+ with open(path+".new","w")as file:file.write(text)
+ os.chmod(path+".new",mode)
+ os.replace(path+".new",path)
+write("{PROGRAM}",client,493)
 def missing(name):
-    path = "/etc/letsencrypt/" + name
-    return not os.path.exists(path) and os.system("grep -rqs %s /etc/nginx" % path) == 0
-if missing("options-ssl-nginx.conf"):
-    write("/etc/letsencrypt/options-ssl-nginx.conf", '''ssl_session_cache shared:le_nginx_SSL:10m;
+ global path
+ path="/etc/letsencrypt/"+name
+ return not os.path.exists(path)and os.system("grep -rqs %s /etc/nginx"%path)==0
+if missing("options-ssl-nginx.conf"):write(path,'''ssl_session_cache shared:le_nginx_SSL:10m;
 ssl_session_timeout 1440m;
 ssl_session_tickets off;
 ssl_protocols TLSv1.2 TLSv1.3;
 ssl_prefer_server_ciphers off;
-ssl_ciphers "''' + ":".join(
-        [k + "-" + c for c in ("AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305")
-            for k in ("ECDHE-ECDSA", "ECDHE-RSA", "DHE-RSA")]) + '";\\n')
+ssl_ciphers ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20;
+''')
 if missing("ssl-dhparams.pem"):
-    term = e = 1 << 2200
-    for n in range(1, 400):
-        term //= n
-        e += term
-    p = 2**2048 - 2**1984 + ((e >> 282) + 560316 << 64) - 1 # RFC 7919: ffdhe2048
-    der = bytes.fromhex("308201080282010100%x020102" % p)
-    write("/etc/letsencrypt/ssl-dhparams.pem",
-        "-----BEGIN DH PARAMETERS-----\\n%s-----END DH PARAMETERS-----\\n" % base64.encodebytes(der).decode())
-os.execv(sys.executable, [sys.executable, "-I", "-S", "{PROGRAM}", *sys.argv[1:]])
+ import base64,decimal
+ decimal.getcontext().prec=600
+ e=int(decimal.Decimal(1).exp()*2**1918)
+ p=2**2048-2**1984+(e+560316<<64)-1 # RFC 7919: ffdhe2048
+ der=bytes.fromhex("308201080282010100%x020102"%p)
+ write(path,"-----BEGIN DH PARAMETERS-----\\n%s-----END DH PARAMETERS-----\\n"%base64.encodebytes(der).decode())
+os.execv(sys.executable,[sys.executable,"-I","-S","{PROGRAM}",*sys.argv[1:]])
 """
-# `$` and `%` are left out of the text: templates of Terraform and CloudFormation would read them.
-_UNPACK = (
-    "import sys,base64,lzma;"
-    'client,set_up=lzma.decompress(base64.b85decode("".join(sys.stdin.read().split())'
-    '.replace(".","$").replace(",","%"))).decode().split("\\0");exec(set_up)'
-)
+# The text's letters are the digits of a number: all from & to ~, but ! for { since templates read `{{`. No shell reads
+# anything into them behind a quoted `<<`, and Terraform, CloudFormation and YAML's blocks neither.
+_FIRST, _DIGITS = ord("&"), 89
+_UNPACK = f"""\
+import sys,lzma
+n=0
+for c in sys.stdin.read().strip().replace("!","{{"):n=n*{_DIGITS}+ord(c)-{_FIRST}
+client,set_up=lzma.decompress(n.to_bytes(16384,"big").lstrip(b"\\0")).decode().split("\\0")
+exec(set_up)"""
 _UNIT = re.compile(r"systemctl (?:reload|restart|reload-or-restart|try-reload-or-restart) ([\w@.-]+)")
 
 
@@ -156,4 +154,8 @@ def _block(options: Options) -> str:
 def _payload() -> str:
     filters = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0}]
     packed = lzma.compress(f"{shrunk()}\0{_SET_UP}".encode(), lzma.FORMAT_ALONE, filters=filters)
-    return base64.b85encode(packed).decode().replace("$", ".").replace("%", ",")
+    number, text = int.from_bytes(packed, "big"), ""
+    while number:
+        number, digit = divmod(number, _DIGITS)
+        text += chr(_FIRST + digit)
+    return text[::-1].replace("{", "!")

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import shutil
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from tests.client.certificates import document, issue
 from tests.client.conftest import OBJECT, Instance
 from tests.client.loopback_aws import Reply, Seen
 
-SECONDS = 0.6
+SEEDS = int(os.environ.get("CERTKEEPER_FUZZ", "40"))  # a longer run is by hand
 ODD: list[object] = [
     None, True, 0, -1, 10**400, 1.5, "", "\x00", "../../../etc/passwd", "\ud800", "x" * 70000, [], [[]], {}, ["*"],
     "kms", [5], ["\ud800"], "store",
@@ -88,9 +87,7 @@ def test_anything_at_all_is_one_clean_error(instance: Instance, what: str, monke
     if held:
         assert instance.pull("--region", "eu-west-1").code == 0
     outside = sorted(os.listdir(instance.folder))
-    seed, until = 0, time.monotonic() + SECONDS
-    while time.monotonic() < until and seed < 400:
-        seed += 1
+    for seed in range(SEEDS):
         dice = random.Random(seed)
         if what.startswith("documents"):
             instance.aws.objects[OBJECT + "example.com"] = bent(dice, good)
@@ -107,7 +104,6 @@ def test_anything_at_all_is_one_clean_error(instance: Instance, what: str, monke
         if not held and run.code in (0, 3):  # 3: a flaw in the intermediate looks like a root unknown here
             os.rename(instance.into, f"{instance.folder}/taken-away")
             shutil.rmtree(f"{instance.folder}/taken-away")
-    assert seed > 20
 
 
 def quick(instance: Instance) -> Callable[..., None]:

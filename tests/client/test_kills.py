@@ -24,6 +24,7 @@ sys.path.insert(0, ROOT)
 import ctypes
 from certkeeper.client.__main__ import main
 
+os.fsync = lambda file: None  # nothing to one who is killed, and half of the time
 CHANGES = ["mkdir", "write", "chmod", "chown", "fchmod", "fchown", "fsync", "rename", "symlink", "unlink", "rmdir"]
 
 def dying_at(n):
