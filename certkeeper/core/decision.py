@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Union
 
 from certkeeper.core import ari, fallback
@@ -42,6 +43,11 @@ class Held:
     information: ari.Information | None = None
     sealing: str | None = None
     pinned_since: datetime | None = None
+
+    @cached_property
+    def due(self) -> datetime:
+        """From when it is due, see `due_time`; asked for many times of every name."""
+        return _due(self)
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,10 @@ def due_time(held: Held) -> datetime:
 
     One that is pinned: from when 1/10 of its life is left, or when the CA wants it back.
     """
+    return held.due
+
+
+def _due(held: Held) -> datetime:
     if held.pinned_since is not None:
         return min(held.validity.not_after - held.validity.lifetime / 10, _wanted_back(held))
     if not isinstance(held.information, ari.Window):

@@ -14,7 +14,7 @@ from typing import Any
 
 from certkeeper.core import ari, failures
 from certkeeper.core.budget import Ledger, Limits, Spent, with_issued
-from certkeeper.core.decision import Ask, Held, Keep, Renew, decide
+from certkeeper.core.decision import Ask, Held, Keep, Pause, Renew, decide
 from certkeeper.core.document import FORMAT, instant, written
 from certkeeper.core.errors import DocumentError
 from certkeeper.core.failures import Failure
@@ -22,6 +22,8 @@ from certkeeper.core.model import CertificateSpec, Validity
 from certkeeper.core.ports import Records
 
 PATH = "index"
+NAMES = ', "names": '
+"""Stands before the facts, which come last, and nowhere before: inside of text the quotes would be escaped."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Index:
     """The troubles that people have been told of."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the certkeepers that noted it last, by door: "function" and "cli"."""
+    as_read: tuple[Mapping[str, Facts], str] | None = field(default=None, repr=False, compare=False)
+    """The facts that were read, and their text: of many names, most are written as they were read."""
 
 
 def ledger_of(index: Index, limits: Mapping[str, Limits]) -> Ledger:
@@ -66,7 +70,8 @@ def ledger_of(index: Index, limits: Mapping[str, Limits]) -> Ledger:
     """
     ledger = Ledger(limits)
     for name, facts in index.facts.items():
-        put(ledger, name, facts.spent, facts.held, facts.issued)
+        if facts.spent or facts.issued:
+            put(ledger, name, facts.spent, facts.held, facts.issued)
         for ca, hold in facts.failure.holds() if facts.failure else ():
             ledger.hold(ca, hold)
     return ledger
@@ -77,15 +82,17 @@ def put(ledger: Ledger, name: str, spent: tuple[Spent, ...], held: Held | None, 
     ledger.put(name, with_issued(spent, held.ca, held.identifiers, issued) if held else spent)
 
 
-def worth_a_look(
+def nothing_to_do(
     spec: CertificateSpec, facts: Facts | None, now: datetime, ask: Ask, ledger: Ledger | None = None
-) -> bool:
-    """Whether a tick has anything to do for a name; if in doubt, yes."""
+) -> Keep | Pause | None:
+    """Why a tick has nothing to do for a name; None if it has, or if in doubt."""
     if facts is None or facts.open or facts.unreadable is not None:
-        return True
+        return None
     decision = decide(spec, facts.held, facts.failure, now, ask, ledger)
+    if isinstance(decision, Renew):
+        return None
     # A failure of what is not due any more is to be wiped out.
-    return isinstance(decision, Renew) or (isinstance(decision, Keep) and facts.failure is not None)
+    return None if isinstance(decision, Keep) and facts.failure is not None else decision
 
 
 def read(records: Records) -> tuple[Index, str | None]:
@@ -111,16 +118,20 @@ def encode(index: Index) -> bytes:
         "as_of": index.as_of and written(index.as_of),
         "noticed": sorted(index.noticed),
         "versions": dict(index.versions),
-        "names": {name: _facts_fields(facts) for name, facts in sorted(index.facts.items())},
     }
-    return json.dumps(fields).encode() + b"\n"
+    if index.as_read is not None and index.as_read[0] == index.facts:
+        names = index.as_read[1]
+    else:
+        names = json.dumps({name: _facts_fields(facts) for name, facts in sorted(index.facts.items())})
+    return f"{json.dumps(fields)[:-1]}{NAMES}{names}}}\n".encode()
 
 
 def decode(data: bytes) -> Index:
     """Raises DocumentError."""
     try:
         # Not parse_object: an index of 10,000 names is larger than any single document may be.
-        fields = json.loads(data.decode())
+        text = data.decode()
+        fields = json.loads(text)
         if fields["format"] != FORMAT:
             raise DocumentError("the index is of an unknown format")
         facts = {str(name): _facts(one) for name, one in fields["names"].items()}
@@ -129,6 +140,7 @@ def decode(data: bytes) -> Index:
             facts,
             noticed=frozenset(str(one) for one in fields.get("noticed", ())),
             versions={str(door): str(version) for door, version in fields.get("versions", {}).items()},
+            as_read=(facts, text.partition(NAMES)[2].rstrip().removesuffix("}")) if NAMES in text else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         raise DocumentError("the index cannot be read") from None

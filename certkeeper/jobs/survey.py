@@ -115,7 +115,7 @@ def note(keeper: Keeper, index: Index, touched: Iterable[str]) -> tuple[Index, S
     what `status` shows, so the error is returned.
     """
     fresh = _still_informed(index.facts, read_facts(keeper, touched))
-    stored, version = Index(noticed=index.noticed, versions=index.versions), index.version
+    stored, version = replace(index, facts={}), index.version
     for _ in range(TRIES):
         others = {name: facts for name, facts in stored.facts.items() if name not in index.vanished}
         noted = replace(

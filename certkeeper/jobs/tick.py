@@ -21,7 +21,7 @@ from typing import TypeVar
 from certkeeper.core import caa, failures, zones
 from certkeeper.core.budget import Spent, by_certificate, by_failures, by_order, noted
 from certkeeper.core.certificates import preferred, prove, successor
-from certkeeper.core.decision import Ask, Keep, Pause, Renew, decide, exempt, renewal_time, under_the_floor
+from certkeeper.core.decision import Ask, Keep, Pause, Renew, exempt, renewal_time, under_the_floor
 from certkeeper.core.errors import (
     AuthorityError,
     CertkeeperError,
@@ -31,7 +31,7 @@ from certkeeper.core.errors import (
     OutOfTime,
     StoreError,
 )
-from certkeeper.core.index import Index, ledger_of, worth_a_look
+from certkeeper.core.index import Index, ledger_of, nothing_to_do
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, is_wanted, settled, worth_finishing
 from certkeeper.core.model import Account, Certificate, CertificateSpec, Chain, Outcome, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
@@ -74,10 +74,10 @@ def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = Non
     ledger = ledger_of(index, keeper.limits)
     for spec in specs:
         facts = index.facts.get(spec.name)
-        if facts is None or worth_a_look(spec, facts, now, ask, ledger):
+        decision = nothing_to_do(spec, facts, now, ask, ledger)
+        if facts is None or decision is None:
             todo.append(Case(spec, ask, ask.by_name, facts.held if facts else None))
         else:
-            decision = decide(spec, facts.held, facts.failure, now, ask, ledger)
             outcomes[spec.name] = still(spec, facts.held, facts.failure, decision)
 
     # Whoever has least time left comes first, should there not be time or budget for all.

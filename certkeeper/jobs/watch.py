@@ -13,16 +13,12 @@ from datetime import datetime
 from certkeeper.core import failures, gauges
 from certkeeper.core import index as indexes
 from certkeeper.core.budget import EXACT_SET, Limits
+from certkeeper.core.decision import overdue
 from certkeeper.core.errors import CertkeeperError
-from certkeeper.core.failures import Failure
 from certkeeper.core.gauges import Concern, Gauges, Notice
 from certkeeper.core.index import Facts, Index
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.ports import Notices, Records
-from certkeeper.jobs import status as statuses
-from certkeeper.jobs.status import Status
-
-URGENT = ("overdue", "expired")
 
 
 @dataclass(frozen=True)
@@ -44,14 +40,11 @@ def watch(
     limits: Mapping[str, Limits] | None = None,
 ) -> Watched:
     """Look at the index as the tick has left it. Raises nothing but programming errors."""
-    survey = statuses.overview(index, specs, now, limits)
-    concerns = [_concern(one, index.facts.get(one.name, Facts()).failure, now) for one in survey.statuses]
+    concerns = [one for name, facts in index.facts.items() if (one := _concern(name, facts, now))]
     counted = Gauges(
         failing=sum(one.failing for one in concerns),
         urgent=sum(one.urgent for one in concerns),
-        budget_left=min(
-            (each.whole for one in survey.statuses for each in one.budget if each.limit == EXACT_SET), default=None
-        ),
+        budget_left=_budget_left(index, specs, now, limits or {}),
     )
     marks = {f"{one.name} {mark}": one for one in concerns if (mark := gauges.mark(one, now))}
     new = [one for mark, one in marks.items() if mark not in index.noticed]
@@ -67,27 +60,38 @@ def watch(
     return Watched(counted, sent)
 
 
-def _concern(one: Status, failure: Failure | None, now: datetime) -> Concern:
-    unreadable = one.state == "unreadable"
+def _concern(name: str, facts: Facts, now: datetime) -> Concern | None:
+    """None if all is well. A name that has left the settings is watched all the same, as long as it is stored."""
+    held, failure = facts.held, facts.failure
+    urgent = held is not None and overdue(held, now)
+    failing = failure is not None or facts.unreadable is not None
+    if not urgent and not failing:
+        return None
     return Concern(
-        name=one.name,
-        urgent=one.state in URGENT or _runs_out(one, now),
-        failing=failure is not None or unreadable,
+        name=name,
+        urgent=urgent,
+        failing=failing,
         since=failure.since if failure else None,
         needs_a_person=failure is not None and failures.needs_a_person(failure),
-        serial_number=one.serial_number,
-        not_after=one.not_after,
-        error=one.last_error,
-        hint=one.hint,
-        next_attempt=one.next_attempt,
+        serial_number=held.serial_number if held else None,
+        not_after=held.validity.not_after if held else None,
+        error=facts.unreadable or (failure.error if failure else None),
+        hint=failure.hint if failure else None,
+        next_attempt=failure.next_attempt if failure else None,
     )
 
 
-def _runs_out(one: Status, now: datetime) -> bool:
-    """A name that has left the settings is watched all the same, as long as it is stored."""
-    if one.renewal_time is None or one.not_after is None:
-        return False
-    return now >= one.renewal_time + (one.not_after - one.renewal_time) / 2
+def _budget_left(
+    index: Index, specs: Sequence[CertificateSpec], now: datetime, limits: Mapping[str, Limits]
+) -> int | None:
+    """The least that is left of the limit for one set of names. Whoever has spent nothing has what everybody has, so
+    one of these will do."""
+    ledger = indexes.ledger_of(index, limits)
+    spenders = [spec for spec in specs if (facts := index.facts.get(spec.name)) and (facts.spent or facts.issued)]
+    return min(
+        (one.whole for spec in (*spenders, *specs[:1]) for one in ledger.budgets(spec, now) if one.limit == EXACT_SET),
+        default=None,
+    )
 
 
 def tried(notices: Notices, store: str, now: datetime) -> Notice:

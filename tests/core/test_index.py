@@ -15,7 +15,7 @@ from certkeeper.core.budget import EXACT_SET, Hold, Limit, Limits, by_certificat
 from certkeeper.core.decision import Ask, Held
 from certkeeper.core.errors import DocumentError, StoreError
 from certkeeper.core.failures import Failure, Trouble
-from certkeeper.core.index import Facts, Index, ledger_of, worth_a_look
+from certkeeper.core.index import Facts, Index, ledger_of, nothing_to_do
 from certkeeper.core.model import Validity
 from tests.fakes import CA, START, WWW, FaultyRecords, InMemoryRecords
 
@@ -136,7 +136,7 @@ WAITING = Facts("v1", "v2", HELD, replace(FAILURE, next_attempt=START + 70 * DAY
     ],
 )
 def test_what_is_worth_a_look(facts: Facts | None, now: Any, ask: Ask, worth: bool) -> None:
-    assert worth_a_look(WWW, facts, now, ask) is worth
+    assert (nothing_to_do(WWW, facts, now, ask) is None) is worth
 
 
 def test_issuances_are_counted_by_identifiers_under_whatever_name() -> None:
@@ -154,3 +154,17 @@ def test_a_ca_that_has_asked_one_name_to_leave_it_alone_is_left_alone_by_all() -
 
     assert ledger_of(asked, {}).held_off(CA, START) == Hold(START + HOUR, "the CA wants all orders to wait: it failed")
     assert ledger_of(FULL, {}).held_off(CA, START) is None
+
+
+def test_facts_that_have_not_changed_are_written_as_they_were_read() -> None:
+    awkward = Facts("c2", "j2", unreadable='", "names": {')
+    text = index.encode(Index(START, {"www": Facts("c1", "j1"), "api": awkward}))
+    read = index.decode(text)
+
+    again = index.encode(replace(read, as_of=START + HOUR))
+    changed = index.encode(replace(read, facts={**read.facts, "www": Facts("c3", "j1")}))
+
+    names = index.NAMES.encode()
+    assert again.partition(names)[2] == text.partition(names)[2]
+    assert (index.decode(again).facts, index.decode(again).as_of) == (read.facts, START + HOUR)
+    assert index.decode(changed).facts == {"www": Facts("c3", "j1"), "api": awkward}
