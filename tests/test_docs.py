@@ -1,6 +1,6 @@
 """What the documentation says is held to the code: settings, fields, help texts, command lines, links.
 
-After a change to a help text:  .venv/bin/python -m tests.test_docs --write
+After a change to a help text or a policy:  .venv/bin/python -m tests.test_docs --write
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from certkeeper.core.errors import AuthorityError, SettingsError
 from certkeeper.core.model import Account, CertificateRequest, Outcome, Sealed, TxtRecord, Validity
 from certkeeper.deployment.one_file import one_file
 from certkeeper.jobs.status import Planned, Served, Status, Survey
+from tests import policies_in_docs
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LINE = ROOT / "docs" / "command-line.md"
+RIGHTS = ROOT / "docs" / "iam.md"
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")])
 COLUMNS = "100"
 NOW = document.instant("2026-11-23T02:20:00Z")
@@ -111,6 +113,13 @@ def test_the_help_in_the_documentation_is_what_the_programs_print() -> None:
     text = COMMAND_LINE.read_text(encoding="utf-8")
 
     assert with_help_texts(text) == text, "run: .venv/bin/python -m tests.test_docs --write"
+
+
+def test_the_policies_in_the_documentation_are_those_that_are_deployed() -> None:
+    text = RIGHTS.read_text(encoding="utf-8")
+
+    assert policies_in_docs.with_policies(text) == text, "run: .venv/bin/python -m tests.test_docs --write"
+    assert sorted(policies_in_docs.kinds(text)) == sorted(policies_in_docs.shown())
 
 
 # Command lines.
@@ -398,3 +407,4 @@ if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit("usage: python -m tests.test_docs --write")
     COMMAND_LINE.write_text(with_help_texts(COMMAND_LINE.read_text(encoding="utf-8")), encoding="utf-8")
+    RIGHTS.write_text(policies_in_docs.with_policies(RIGHTS.read_text(encoding="utf-8")), encoding="utf-8")
