@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,9 @@ def test_a_certificate_with_nothing_but_what_is_required_is_read() -> None:
 
 
 def test_what_the_document_says_of_the_chain_is_what_the_chain_says() -> None:
-    assert Chains().read(CERTIFICATE["fullchain_pem"]) == HELD.chain
+    read = Chains().read(CERTIFICATE["fullchain_pem"])
+
+    assert replace(read, top_issuer="") == HELD.chain  # which is not stored
 
 
 def test_an_open_journal_entry_of_today_is_read_for_ten_years() -> None:
@@ -135,7 +138,7 @@ def test_what_is_written_today_has_every_golden_field_and_a_write_id_of_its_own(
 
     assert fields.pop("write_id") != expected.pop("write_id")
     assert {field: fields[field] for field in expected} == expected
-    assert all(fields[field] is None for field in set(fields) - set(expected))
+    assert not any(fields[field] for field in set(fields) - set(expected))
 
 
 def test_two_writes_of_one_value_are_told_apart() -> None:
