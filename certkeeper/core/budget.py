@@ -9,7 +9,7 @@ registered domain. (https://letsencrypt.org/docs/rate-limits/)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -167,13 +167,17 @@ def with_issued(
 
 @dataclass(frozen=True)
 class Budget:
-    """What is left of one bucket at `as_of`, in tokens; `about` as in `Spent`."""
+    """What is left of one bucket at `as_of`, in tokens; `about` as in `Spent`.
+
+    It refills from `refilled_from` on, where that is later: a CA may not have counted the last token yet.
+    """
 
     limit: str
     about: str
     left: float
     of: Limit
     as_of: datetime
+    refilled_from: datetime | None = None
 
     @property
     def whole(self) -> int:
@@ -193,7 +197,7 @@ class Budget:
         """When it allows it; `as_of` if it does now."""
         if self.allows(reserve=reserve):
             return self.as_of
-        return self.as_of + (self._needed(reserve) - self.left) * self.of.refill
+        return (self.refilled_from or self.as_of) + (self._needed(reserve) - self.left) * self.of.refill
 
     def _needed(self, reserve: bool) -> int:
         return 1 if reserve else self.reserve + 1
@@ -269,13 +273,18 @@ class Ledger:
         for name, each in about.items():
             limit = limits[name]
             if limit is not None:
-                budgets = [Budget(name, one, self._left(name, ca, one, limit, now), limit, now) for one in each]
+                budgets = [budget(name, one, self._spent(name, ca, one), now, limit) for one in each]
                 if budgets:
                     yield min(budgets, key=lambda one: one.left)
 
-    def _left(self, limit_name: str, ca: str, about: str, limit: Limit, now: datetime) -> float:
-        by_name = self._buckets.get((limit_name, ca, about), {})
-        return tokens((at for instants in by_name.values() for at in instants), now, limit)
+    def _spent(self, limit: str, ca: str, about: str) -> list[datetime]:
+        return [at for instants in self._buckets.get((limit, ca, about), {}).values() for at in instants]
+
+
+def budget(name: str, about: str, spent: Sequence[datetime], now: datetime, limit: Limit) -> Budget:
+    """The budget of a bucket from which one token was taken at each of these instants."""
+    late = max(spent, default=now - LATE) + LATE
+    return Budget(name, about, tokens(spent, now, limit), limit, now, late if late > now else None)
 
 
 def tokens(spent: Iterable[datetime], now: datetime, limit: Limit) -> float:

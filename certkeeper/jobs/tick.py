@@ -188,7 +188,7 @@ def _open(run: Run, case: Case) -> None:
         return
     if not isinstance(decision, Renew):
         case.outcome = still(spec, case.public, case.entry.failure, decision)
-        if elsewhere or _tidy(case.entry, read.entry, decision):
+        if elsewhere or _is_tidy(run, case, read.entry, decision):
             return
     elif elsewhere and not case.take_over:
         case.busy = True
@@ -237,10 +237,13 @@ def believe(certificate: Certificate | None, read: Read) -> None:
         raise StoreError("the store still shows an older certificate than was written", "the next run looks again")
 
 
-def _tidy(entry: Entry, as_read: Entry, decision: Keep | Pause) -> bool:
-    if isinstance(decision, Pause):
-        return entry == as_read and entry.claim is None and not entry.records
-    return entry == as_read and (replace(entry, pending=None) if decision.pinned else entry).tidy
+def _is_tidy(run: Run, case: Case, as_read: Entry, decision: Keep | Pause) -> bool:
+    """Whether there is nothing to put in order, and nothing to go on with."""
+    entry = case.entry
+    if isinstance(decision, Keep):
+        return entry == as_read and (replace(entry, pending=None) if decision.pinned else entry).tidy
+    at_rest = entry.pending is None or _is_to_wait(run, case, decision)
+    return entry == as_read and entry.claim is None and not entry.records and at_rest
 
 
 def _claim(run: Run, case: Case, read: Read) -> None:

@@ -18,6 +18,7 @@ from certkeeper.core.budget import (
     Limit,
     Limits,
     Spent,
+    budget,
     by_certificate,
     by_failures,
     by_order,
@@ -60,11 +61,11 @@ def exact(left: float, limit: Limit = LIMIT) -> Budget:
 def test_tokens_are_spent_by_issuance_and_come_back_one_by_one(
     hours_ago: list[float], left: int, usual: bool, emergency: bool
 ) -> None:
-    budget = exact(tokens([NOW - timedelta(hours=one) for one in hours_ago], NOW, LIMIT))
+    left_over = exact(tokens([NOW - timedelta(hours=one) for one in hours_ago], NOW, LIMIT))
 
-    assert budget.whole == left
-    assert budget.allows() == usual
-    assert budget.allows(reserve=True) == emergency
+    assert left_over.whole == left
+    assert left_over.allows() == usual
+    assert left_over.allows(reserve=True) == emergency
 
 
 @pytest.mark.parametrize(
@@ -78,15 +79,20 @@ def test_tokens_are_spent_by_issuance_and_come_back_one_by_one(
     ],
 )
 def test_the_instant_at_which_it_becomes_possible_is_told_and_right(spent: int, reserve: bool, hours: float) -> None:
-    then = NOW + LATE  # as if all of them were issued a little before
     instants = [NOW] * spent
 
-    possible = Budget(EXACT_SET, "", tokens(instants, then, LIMIT), LIMIT, then).possible_from(reserve=reserve)
+    possible = [
+        budget(EXACT_SET, "", instants, then, LIMIT).possible_from(reserve=reserve)
+        for then in (NOW, NOW + LATE / 2, NOW + LATE)
+    ]
 
-    assert possible == then + timedelta(hours=hours)
-    assert exact(tokens(instants, possible, LIMIT)).allows(reserve=reserve)
-    if hours:
-        assert not exact(tokens(instants, possible - timedelta(minutes=1), LIMIT)).allows(reserve=reserve)
+    if not hours:
+        assert possible == [NOW, NOW + LATE / 2, NOW + LATE]
+    else:
+        (then,) = set(possible)
+        assert then == NOW + LATE + timedelta(hours=hours)
+        assert exact(tokens(instants, then, LIMIT)).allows(reserve=reserve)
+        assert not exact(tokens(instants, then - timedelta(minutes=1), LIMIT)).allows(reserve=reserve)
 
 
 def test_only_the_exact_set_has_a_reserve() -> None:

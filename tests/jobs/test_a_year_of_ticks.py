@@ -3,91 +3,37 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
 
-from certkeeper.core.ari import Information, Window
-from certkeeper.core.budget import Limit, tokens
-from certkeeper.core.errors import AuthorityError
-from certkeeper.core.model import Account, CertificateSpec
-from certkeeper.core.order import Order
+from certkeeper.core.model import CertificateSpec, Outcome
 from certkeeper.jobs.tick import tick
-from tests.fakes import CA, FakeAuthority, World
+from tests.fakes import CA, World
+from tests.limited_authority import DAY, HOUR, LIMITS, LimitedAuthority, Windows, spec_of
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-SPEC = CertificateSpec("www", ("example.com",), CA)
-LIMIT = Limit(5, 7 * DAY)
-
-
-@dataclass
-class LimitedAuthority(FakeAuthority):
-    """Refuses as Let's Encrypt does: the exact-set limit, from which only an order that names its predecessor inside
-    that one's window is exempt. `down` is when it answers nobody."""
-
-    down: Sequence[tuple[datetime, datetime]] = ()
-    renewals: list[tuple[datetime, datetime, bool]] = field(default_factory=list)
-    instants: list[datetime] = field(default_factory=list)
-    refusals: int = 0
-    broken: bool = False
-
-    def is_down(self) -> bool:
-        return self.broken or any(begin <= self.clock.now() < end for begin, end in self.down)
-
-    def window_of(self, certificate_id: str) -> tuple[datetime, datetime]:
-        issued = self.instants[int(certificate_id.split(".")[1], 16) - 1]
-        share = 1 / 2 if self.lifetime < 10 * DAY else 2 / 3
-        centre, half = issued + self.lifetime * share, self.lifetime / 100
-        return centre - half, centre + half
-
-    def new_order(
-        self, account: Account, identifiers: Sequence[str], profile: str | None, replaces: str | None = None
-    ) -> Order:
-        if self.is_down():
-            raise AuthorityError("the CA cannot be reached")
-        now = self.clock.now()
-        exempt = False
-        if replaces is not None:
-            start, end = self.window_of(replaces)
-            exempt = start <= now < end
-            self.renewals.append((start, end, exempt))
-        if not exempt and tokens(self.instants, now, LIMIT) < 1:
-            self.refusals += 1
-            raise AuthorityError("too many certificates", kind="rateLimited", status=429, retry_after=34 * 3600)
-        return super().new_order(account, identifiers, profile, replaces)
-
-    def finalize(self, account: Account, order: Order, csr_pem: str) -> Order:
-        if self.is_down():
-            raise AuthorityError("the CA cannot be reached")
-        done = super().finalize(account, order, csr_pem)
-        self.instants.append(self.clock.now())
-        return done
+NAMES = tuple(f"n{number}" for number in range(60))
+MANY = tuple(spec_of(name, f"{name}.example.com") for name in NAMES)
 
 
 @dataclass
-class Windows:
-    """Renewal information as Boulder gives it: 2 % of the lifetime around its two thirds."""
+class Year:
+    """What became of the certificates. `low` are those that had less than a tenth of their life left, and when."""
 
     authority: LimitedAuthority
-
-    def ask(self, directory: str, certificate_id: str, now: datetime) -> Information | None:
-        if self.authority.is_down():
-            return None
-        start, end = self.authority.window_of(certificate_id)
-        return Window(start, end, now + 6 * HOUR)
+    low: list[tuple[str, datetime]] = field(default_factory=list)
+    waited: set[str] = field(default_factory=set)
+    ticks: int = 0
 
 
-@pytest.mark.parametrize(
-    ("lifetime", "seed"),
-    [(90 * DAY, 1), (64 * DAY, 2), (45 * DAY, 3), (160 * HOUR, 4)],
-    ids=["90 d", "64 d", "45 d", "6 d"],
-)
-def test_a_year_of_ticks_never_lets_a_certificate_grow_old_nor_meets_a_limit(lifetime: timedelta, seed: int) -> None:
-    chance = random.Random(seed)
+def lived(specs: tuple[CertificateSpec, ...], lifetime: timedelta, seed: int, days: int, *, leaping: bool) -> Year:
+    """Tick every hour, one in twenty of them failing.
+
+    `leaping` leaves those ticks out before which every name has said that there is nothing to do.
+    """
     world = World()
-    begin = world.clock.now()
+    begin, chance = world.clock.now(), random.Random(seed)
     outages = [
         (at, at + timedelta(hours=chance.uniform(1, 120)))
         for at in (begin + timedelta(days=chance.uniform(5, 360)) for _ in range(4))
@@ -95,24 +41,76 @@ def test_a_year_of_ticks_never_lets_a_certificate_grow_old_nor_meets_a_limit(lif
     authority = LimitedAuthority(world.clock, world.dns, lifetime=lifetime, down=outages)
     world.authority = authority
     world.information = Windows(authority)  # type: ignore[assignment] # as the port
-    proud = []
+    year, hour = Year(authority), 0
+    while hour < days * 24:
+        of_this_hour = random.Random(f"{seed} {hour}")  # the same, whichever others are left out
+        at = begin + hour * HOUR + timedelta(seconds=of_this_hour.uniform(-120, 120))
+        world.clock.later(at - world.clock.now())
+        authority.broken = of_this_hour.random() < 0.05
+        outcomes = tick(replace(world.keeper(), limits={CA: LIMITS}), specs).outcomes
+        year.ticks += 1
+        year.waited |= {one.name for one in outcomes if one.not_after is None}
+        if not any(start <= world.clock.now() < end + 4 * HOUR for start, end in outages):
+            short = world.clock.now() + lifetime / 10
+            year.low += [(one.name, at) for one in outcomes if one.not_after is not None and one.not_after < short]
+        hour += _quiet(outcomes, at + lifetime / 50) if leaping else 1
+    return year
 
-    for _ in range(365 * 24):
-        authority.broken = chance.random() < 0.05
-        tick(world.keeper(), [SPEC])
-        held, _ = world.keeper().certificates.read("www")
-        if held is not None:
-            left = held.chain.validity.not_after - world.clock.now()
-            lately = any(start <= world.clock.now() < end + 4 * HOUR for start, end in outages)
-            proud.append(lately or left >= lifetime / 10)
-        world.clock.later(HOUR + timedelta(seconds=chance.uniform(-120, 120)))
 
-    undisturbed = [
+def _quiet(outcomes: tuple[Outcome, ...], now: datetime) -> int:
+    """How many hours until the tick before the first at which anything may be due. A name that has not heard of its
+    window yet thinks of the middle of it, so `now` is to be later by as much as a window is wide.
+    """
+    if any(one.outcome != "kept" or one.next_attempt is None for one in outcomes):
+        return 1
+    return max(1, (min(one.next_attempt for one in outcomes if one.next_attempt) - now) // HOUR - 1)
+
+
+def undisturbed(year: Year) -> list[bool]:
+    """Of the renewals that no outage has touched: whether they were inside the window."""
+    return [
         exempt
-        for start, end, exempt in authority.renewals
-        if not any(start < up and down < end for down, up in outages)
+        for start, end, exempt in year.authority.renewals
+        if not any(start < up and down < end for down, up in year.authority.down)
     ]
-    assert all(proud)
-    assert authority.refusals == 0
-    assert len(undisturbed) >= 3
-    assert sum(undisturbed) >= 0.999 * len(undisturbed)
+
+
+def test_leaving_quiet_ticks_out_changes_nothing() -> None:
+    years = [lived(MANY[:2], 20 * DAY, 7, 45, leaping=leaping) for leaping in (False, True)]
+
+    assert years[0].authority.instants == years[1].authority.instants
+    assert len(years[0].authority.instants) >= 6
+    assert years[1].ticks < years[0].ticks / 4
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "names", "renewals", "seed"),
+    [
+        pytest.param(90 * DAY, 12, 50, 1, id="90 d"),
+        pytest.param(64 * DAY, 12, 70, 2, id="64 d"),
+        pytest.param(45 * DAY, 12, 110, 3, id="45 d"),
+        pytest.param(160 * HOUR, 5, 450, 4, id="6 d"),
+    ],
+)
+def test_a_year_of_ticks_never_lets_a_certificate_grow_old_nor_meets_a_limit(
+    lifetime: timedelta, names: int, renewals: int, seed: int
+) -> None:
+    year = lived(MANY[:names], lifetime, seed, 365, leaping=True)
+
+    inside = undisturbed(year)
+    assert year.low == []
+    assert year.authority.refused == []
+    assert len(inside) >= renewals
+    assert sum(inside) >= 0.999 * len(inside)
+
+
+def test_more_names_below_one_domain_than_the_ca_allows_in_a_week_get_their_turns_and_are_renewed() -> None:
+    year = lived(MANY, 45 * DAY, 1, 70, leaping=True)
+
+    inside = undisturbed(year)
+    assert len(year.waited) == len(MANY) - 50
+    assert set(year.authority.known) == {frozenset(spec.identifiers) for spec in MANY}
+    assert year.low == []
+    assert year.authority.refused == []
+    assert len(inside) >= len(MANY)
+    assert sum(inside) >= 0.999 * len(inside)

@@ -22,7 +22,6 @@ from certkeeper.jobs.tick import tick
 from tests.fakes import API, CA, START, WWW, Altered, FakeChains, FaultyRecords, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"
 
 
 def with_authority(world: World, **methods: Callable[..., Any]) -> Keeper:
@@ -612,31 +611,6 @@ def test_a_ca_that_is_at_work_on_an_earlier_answer_is_waited_for() -> None:
         return world.authority.authorization(account, url)
 
     assert one_tick(with_authority(world, answer=answer, authorization=authorization)).outcome == "renewed"
-
-
-def test_what_is_paid_for_is_finished_though_the_budget_is_spent() -> None:
-    world = World()
-    world.authority.processing = 1000
-    spec = replace(WWW, ca=PRODUCTION)
-    keeper = replace(world.keeper(), authorities={PRODUCTION: world.authority})
-    tick(keeper, [spec], Ask(force=True))
-    world.authority.processing = 0
-    world.authority.orders["https://ca.test/order/1"]["left"] = 0
-    for _ in range(4):
-        tick(keeper, [spec], Ask(by_name=True, force=True))
-        world.clock.later(timedelta(minutes=1))
-    world.authority.processing = 1000
-    tick(keeper, [spec], Ask(by_name=True, force=True, spend_reserve=True))
-    paid = len(world.authority.issued)
-    world.authority.processing = 0
-    for order in world.authority.orders.values():
-        order["left"] = 0
-    world.clock.later(timedelta(0))
-
-    (outcome,) = tick(keeper, [spec]).outcomes
-
-    assert (outcome.outcome, outcome.reason) == ("renewed", "an earlier run began it")
-    assert len(world.authority.issued) == paid == 5
 
 
 # The deadline.
