@@ -4,8 +4,8 @@ Environment: CERTKEEPER_STORE, like s3://bucket/prefix (the settings lie in the 
 dimension of the gauges; CERTKEEPER_TOPIC, the ARN of the topic for notices, if there is one.
 
 Event: {"names": ["example.com"], "force": false, "spend_reserve": false}, all optional; {"staging": true} rehearses;
-{"alert": "test"} sends a trial notice and does nothing else. "restarts" is our own: how often a tick that ran out of
-time has started itself.
+{"alert": "test"} sends a trial notice, {"account": "show", "directories": [...]} is `certkeeper account`. "restarts" is
+our own: how often a tick that ran out of time has started itself.
 
 It raises only if the tick itself could not run; a name that failed is an outcome.
 """
@@ -22,8 +22,9 @@ from certkeeper.config import Settings
 from certkeeper.core import gauges
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import CertkeeperError, FunctionError, SettingsError
-from certkeeper.core.report import outcomes_json
+from certkeeper.core.report import accounts_json, outcomes_json
 from certkeeper.jobs.rehearsal import rehearse
+from certkeeper.jobs.rollover import VERBS
 from certkeeper.jobs.tick import Report, tick
 from certkeeper.jobs.watch import tried, watch
 
@@ -45,6 +46,8 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     try:
         if event.get("alert") == "test":
             return _alerted()
+        if "account" in event:
+            return _account(event, deadline)
         return _attended(event, deadline)
     except CertkeeperError as error:
         # "from None": what is behind a StoreError may quote a request.
@@ -75,6 +78,17 @@ def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
         raise TickError(f"{report.trouble.message}; {report.trouble.hint}")
     return answer
+
+
+def _account(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
+    what, directories = event["account"], event.get("directories")
+    if what not in VERBS or not isinstance(directories, list) or not all(isinstance(one, str) for one in directories):
+        raise SettingsError("the event asks nothing that is known of accounts", "is the function's version the same?")
+    tell = lambda name, doing: log({"name": name, "doing": doing})  # noqa: E731 - shorter than a function
+    with wiring.wired(wiring.stored_settings(_store()), deadline, tell) as wired:
+        answer = accounts_json([VERBS[what](wired.keeper, one) for one in directories])
+    log({"account": what, **answer})
+    return {**answer, "version": __version__}
 
 
 def _rehearsed(settings: Settings, deadline: timedelta) -> dict[str, Any]:

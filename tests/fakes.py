@@ -331,6 +331,9 @@ class FakeAuthority:
     issued: list[frozenset[str]] = field(default_factory=list)
     refuse: list[AuthorityError] = field(default_factory=list)
     replaced: set[str] = field(default_factory=set)
+    deactivated: set[str] = field(default_factory=set)
+    """The URLs of accounts that it does not accept any more."""
+    agreed: int = 0
     new_orders: int = 0
     base: str = "https://ca.test"
     issuers: tuple[str, ...] = ()
@@ -343,6 +346,7 @@ class FakeAuthority:
 
     def register(self, account: Account) -> str:
         self._up()
+        self._active(account)
         return self.accounts.setdefault(account.private_key.blob, f"{self.base}/account/{len(self.accounts) + 1}")
 
     def new_order(
@@ -439,10 +443,32 @@ class FakeAuthority:
         if self.trouble is not None:
             raise self.trouble
 
+    def find(self, account: Account) -> str | None:
+        self._up()
+        self._active(account)
+        return self.accounts.get(account.private_key.blob)
+
+    def agree(self, account: Account) -> None:
+        self._known(account)
+        self.agreed += 1
+
+    def change_key(self, account: Account, new: Sealed) -> None:
+        self._known(account)
+        if new.blob in self.accounts:
+            raise AuthorityError("this key has an account", kind="conflict", status=409)
+        self.accounts[new.blob] = self.accounts.pop(account.private_key.blob)
+
     def _known(self, account: Account) -> None:
         self._up()
         if account.url not in self.accounts.values():
             raise AuthorityError("no such account", kind="accountDoesNotExist", status=400)
+        self._active(account)
+        if self.accounts.get(account.private_key.blob) != account.url:
+            raise AuthorityError("the signature is not the account's", kind="malformed", status=400)
+
+    def _active(self, account: Account) -> None:
+        if self.accounts.get(account.private_key.blob) in self.deactivated:
+            raise AuthorityError("the account has been deactivated", kind="unauthorized", status=403)
 
     def _status(self, order: dict[str, Any]) -> str:
         if order["dead"]:

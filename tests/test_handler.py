@@ -117,6 +117,19 @@ def gauges(log: list[dict[str, Any]]) -> dict[str, Any]:
     return {key: value for key, value in line.items() if key != "_aws"}
 
 
+def test_an_account_that_is_not_there_is_shown_as_none(deployment: Deployment) -> None:
+    answer, _ = deployment.call({"account": "show", "directories": ["https://acme-v02.api.letsencrypt.org/directory"]})
+
+    assert answer == {"accounts": [], "version": __version__}
+    assert deployment.asked == []
+
+
+@pytest.mark.parametrize("event", [{"account": "steal", "directories": []}, {"account": "show", "directories": "all"}])
+def test_what_is_not_known_of_accounts_raises(deployment: Deployment, event: dict[str, Any]) -> None:
+    with pytest.raises(door.TickError, match="nothing that is known of accounts"):
+        deployment.call(event)
+
+
 def test_a_rehearsal_is_no_tick_and_moves_no_gauge(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     rehearsed: list[tuple[str, str]] = []
 

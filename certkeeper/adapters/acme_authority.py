@@ -25,7 +25,7 @@ from josepy.jwk import JWKEC
 
 from certkeeper import __version__
 from certkeeper.core.errors import AuthorityError
-from certkeeper.core.model import Account
+from certkeeper.core.model import Account, Sealed
 from certkeeper.core.order import Authorization, Challenge, Order, Problem
 from certkeeper.core.ports import Sealer
 
@@ -71,6 +71,27 @@ class AcmeAuthority:
             payload["externalAccountBinding"] = binding
         response = self._post(account, self._endpoint("newAccount"), payload, named=False)
         return _location(response)
+
+    def find(self, account: Account) -> str | None:
+        try:
+            response = self._post(account, self._endpoint("newAccount"), {"onlyReturnExisting": True}, named=False)
+        except AuthorityError as error:
+            if error.kind == "accountDoesNotExist":
+                return None
+            raise
+        return _location(response)
+
+    def agree(self, account: Account) -> None:
+        assert account.url is not None  # noqa: S101 - the port asks for an account that the CA has named
+        self._post(account, account.url, {"termsOfServiceAgreed": True})
+
+    def change_key(self, account: Account, new: Sealed) -> None:
+        url, old_key = self._endpoint("keyChange"), self._key(account)
+        new_key = self._opened(new, account.ca)
+        said = {"account": account.url, "oldKey": old_key.public_key().to_partial_json()}
+        # The inner signature is the new key's: with its jwk, the same url, and no nonce.
+        inner = jws.JWS.sign(json.dumps(said).encode(), key=new_key, alg=ES256, nonce=None, url=url)
+        self._post(account, url, inner.to_partial_json())
 
     def issuer_domains(self) -> tuple[str, ...]:
         named = self._meta().get("caaIdentities")
@@ -243,12 +264,14 @@ class AcmeAuthority:
         return bound
 
     def _key(self, account: Account) -> JWKEC:
+        return self._opened(account.private_key, account.ca)
+
+    def _opened(self, sealed: Sealed, directory: str) -> JWKEC:
         with self._lock:
-            key = self._keys.get(account.private_key.blob)
+            key = self._keys.get(sealed.blob)
             if key is None:
-                clear = self._sealer.open(account.private_key, {"certkeeper-account": account.ca})
-                key = JWKEC(key=serialization.load_pem_private_key(clear, None))
-                self._keys[account.private_key.blob] = key
+                clear = self._sealer.open(sealed, {"certkeeper-account": directory})
+                key = self._keys[sealed.blob] = JWKEC(key=serialization.load_pem_private_key(clear, None))
             return key
 
 
@@ -273,8 +296,10 @@ def _problem(response: requests.Response) -> AuthorityError | None:
     kind = str(said.get("type", "")).removeprefix(URN)
     detail = str(said.get("detail") or said.get("title") or f"the CA answered with HTTP status {response.status_code}")
     instance = said.get("instance")
-    if kind == "userActionRequired" and isinstance(instance, str):
-        detail = f"{detail}: {instance}"
+    if kind == "userActionRequired":
+        links = requests.utils.parse_header_links(response.headers.get("Link", ""))
+        terms = [str(one["url"]) for one in links if one.get("rel") == "terms-of-service"]
+        detail = f"{detail}: {' '.join([instance] if isinstance(instance, str) else terms)}"
     subproblems = said.get("subproblems")
     return AuthorityError(
         _one_line(detail),

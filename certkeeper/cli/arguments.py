@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     _add(commands)
     _forget(commands)
     _rename(commands)
+    _account(commands)
     _user_data(commands)
     _policy(commands)
     _package(commands)
@@ -148,6 +149,18 @@ def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def _name(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME", help="a certificate's name")
+
+
+def _account(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "account", "the ACME account: show it, agree to the CA's terms again, give it a new key",
+        "certkeeper account rollover",
+    )  # fmt: skip
+    command.add_argument("what", choices=("show", "agree", "rollover"), help="what to do")
+    command.add_argument("--ca", metavar="DIRECTORY", help="of which CA (default: that of [ca]; show: all)")
+    _json(command)
+    command.add_argument("--here", action="store_true", help="run here, even where a function is deployed")
+    command.add_argument("--verbose", action="store_true", help="tell progress though stderr is not a terminal")
 
 
 def _history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

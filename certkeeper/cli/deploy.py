@@ -56,7 +56,7 @@ def run(said: Namespace, finish: Finish) -> int:
     if not settings.specs:
         talk('there is nothing to renew yet: add a table like [certificates."example.com"], and deploy again')
         return GOOD
-    status = finish(said, remotely.renewed(settings, (), Ask(), False, progress(said.verbose)))
+    status = finish(said, remotely.renewed(settings, (), Ask(), progress(said.verbose)))
     talk(f"from anywhere: certkeeper status --from {settings.store}")
     return status
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certkeeper import config, wiring
-from certkeeper.cli import arguments, earlier, names, policy, remotely, render, settings_file
+from certkeeper.cli import account, arguments, earlier, names, policy, remotely, render, settings_file
 from certkeeper.cli.loading import chosen, known_names, read_settings
 from certkeeper.cli.terminal import (
     BAD_NEWS,
@@ -112,7 +112,7 @@ def _renew(said: Namespace) -> int:
     rehearsal = settings.rehearsal(said.names) if said.staging else None
     ask = Ask(by_name=bool(said.names), force=said.force, spend_reserve=said.spend_reserve)
     if settings.deployment is not None and not said.here:
-        return _renewed(said, remotely.renewed(settings, said.names, ask, said.staging, progress(said.verbose)))
+        return _renewed(said, remotely.renewed(settings, said.names, ask, progress(said.verbose), staging=said.staging))
     deadline = timedelta(seconds=said.deadline)
     with (
         wiring.wired(rehearsal or settings, deadline, progress(said.verbose)) as wired,
@@ -281,6 +281,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "add": names.run_add,
     "forget": names.run_forget,
     "rename": names.run_rename,
+    "account": account.run,
     "user-data": _user_data,
     "policy": policy.run,
     "package": _package,

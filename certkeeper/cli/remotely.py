@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import Event, Thread
+from typing import Any
 
 from certkeeper import config, wiring
 from certkeeper.core.decision import Ask
@@ -17,7 +18,7 @@ LOOK_EVERY = 2.0
 Tell = Callable[[str, str], None]
 
 
-def renewed(settings: config.Settings, names: Sequence[str], ask: Ask, staging: bool, tell: Tell) -> Report:
+def renewed(settings: config.Settings, names: Sequence[str], ask: Ask, tell: Tell, *, staging: bool = False) -> Report:
     """What the function's tick did. Raises FunctionError, DocumentError, SettingsError, StoreError."""
     event: dict[str, object] = {"names": list(names), "force": ask.force, "spend_reserve": ask.spend_reserve}
     if staging:
@@ -27,6 +28,13 @@ def renewed(settings: config.Settings, names: Sequence[str], ask: Ask, staging: 
     with followed(deployed, tell):
         answer = deployed.function.ask(event)
     return Report(outcomes_from_json(answer), datetime.now(UTC))
+
+
+def answered(settings: config.Settings, event: dict[str, object], tell: Tell) -> dict[str, Any]:
+    """What the function answers to anything but a tick. Raises FunctionError, SettingsError, StoreError."""
+    deployed = wiring.deployed(settings)
+    tell("", f"asking the function {settings.deployment} in {deployed.region}")
+    return deployed.function.ask(event)
 
 
 @contextmanager

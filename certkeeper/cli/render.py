@@ -61,6 +61,14 @@ def outcomes_text(outcomes: Sequence[Outcome], colour: bool) -> str:
     return table(("NAME", "OUTCOME", "EXPIRES", "NEXT", "REASON"), rows, colour)
 
 
+def accounts_text(accounts: Sequence[dict[str, Any]], colour: bool) -> str:
+    rows = [
+        (one["ca_directory"], one["account_url"] or "-", "unfinished" if one["rollover_unfinished"] else "-")
+        for one in accounts
+    ]
+    return table(("CA", "ACCOUNT", "ROLLOVER"), rows, colour)
+
+
 def planned_json(planned: Sequence[Planned], as_of: datetime) -> dict[str, Any]:
     return {
         "as_of": instant(as_of),

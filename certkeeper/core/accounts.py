@@ -46,8 +46,17 @@ def encode(account: Account) -> bytes:
         "sealing": account.private_key.sealing,
         "kms_key_arn": account.private_key.kms_key_arn,
         "sealed_account_key": base64.b64encode(account.private_key.blob).decode(),
+        "next": account.next_key and _sealed_fields(account.next_key),
     }
     return json.dumps(fields, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _sealed_fields(sealed: Sealed) -> dict[str, object]:
+    return {
+        "sealing": sealed.sealing,
+        "kms_key_arn": sealed.kms_key_arn,
+        "sealed_account_key": base64.b64encode(sealed.blob).decode(),
+    }
 
 
 def decode(data: bytes, directory: str) -> Account:
@@ -59,13 +68,19 @@ def decode(data: bytes, directory: str) -> Account:
         raise DocumentError(f"the account of {directory} cannot be read: {error.message}", restore) from None
     if fields.get("format") != FORMAT or fields.get("ca_directory") != directory:
         raise DocumentError(f"the account of {directory} is of an unknown format or of another CA", "update certkeeper")
-    sealing, blob = fields.get("sealing"), fields.get("sealed_account_key")
-    arn, url = fields.get("kms_key_arn"), fields.get("account_url")
+    url, next_fields = fields.get("account_url"), fields.get("next")
     try:
-        if sealing not in ("kms", "store") or not isinstance(blob, str):
+        if not isinstance(url, (str, type(None))):
             raise ValueError
-        if not isinstance(arn, (str, type(None))) or not isinstance(url, (str, type(None))):
-            raise ValueError
-        return Account(directory, Sealed(str(sealing), base64.b64decode(blob, validate=True), arn), url)
+        return Account(directory, _sealed(fields), url, None if next_fields is None else _sealed(next_fields))
     except ValueError:
         raise DocumentError(f"the account of {directory} cannot be read", restore) from None
+
+
+def _sealed(fields: object) -> Sealed:
+    if not isinstance(fields, dict):
+        raise ValueError
+    sealing, blob, arn = fields.get("sealing"), fields.get("sealed_account_key"), fields.get("kms_key_arn")
+    if sealing not in ("kms", "store") or not isinstance(blob, str) or not isinstance(arn, (str, type(None))):
+        raise ValueError
+    return Sealed(str(sealing), base64.b64decode(blob, validate=True), arn)

@@ -55,7 +55,10 @@ TABLE: dict[str, tuple[str, str]] = {
     "unauthorized": (OPERATOR, "the CA does not accept the account or the proof"),
     "unsupportedContact": (OPERATOR, "change contact under [ca]"),
     "unsupportedIdentifier": (OPERATOR, "this CA cannot certify such an identifier by dns-01"),
-    "userActionRequired": (OPERATOR, "a person must visit the page that the CA names"),
+    "userActionRequired": (
+        OPERATOR,
+        "a person must visit that page; if it asks to agree to new terms: certkeeper account agree",
+    ),
 }
 
 _UNPAUSE = re.compile(r"https://\S*unpause\S*")

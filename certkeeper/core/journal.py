@@ -150,7 +150,7 @@ def encode(entry: Entry, name: str) -> bytes:
         "failure": entry.failure and failures.fields(entry.failure),
         "revision": entry.revision,
         "spent": [one.as_fields() for one in entry.spent] or None,
-        "forgotten": entry.forgotten,
+        "forgotten": entry.forgotten or None,
     }
     return json.dumps(fields, indent=1, sort_keys=True).encode() + b"\n"
 

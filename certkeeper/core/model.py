@@ -101,7 +101,7 @@ class Chain:
     validity: Validity
     issuer: str
     certificate_id: str | None = None
-    top_issuer: str = ""
+    top_issuer: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,15 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Account:
-    """The ACME account at one CA (RFC 8555 section 7.1.2). `url` is None until the CA has named it."""
+    """The ACME account at one CA (RFC 8555 section 7.1.2). `url` is None until the CA has named it.
+
+    `next_key` is there while the account key is being changed (section 7.3.5): either of the two may be the account's.
+    """
 
     ca: str
     private_key: Sealed
     url: str | None = None
+    next_key: Sealed | None = None
 
 
 @dataclass(frozen=True, order=True)

@@ -103,6 +103,15 @@ class CertificateAuthority(Protocol):
     def register(self, account: Account) -> str:
         """newAccount (section 7.3): the account's URL; of the same account for the same key, however often called."""
 
+    def find(self, account: Account) -> str | None:
+        """The URL of the account of this key (section 7.3.1); None if the CA says that it knows none. Makes none."""
+
+    def agree(self, account: Account) -> None:
+        """Agree to the CA's present terms of service (section 7.3.3)."""
+
+    def change_key(self, account: Account, new: Sealed) -> None:
+        """Make `new` the account's key instead of the present one (section 7.3.5). Never repeated by itself."""
+
     def issuer_domains(self) -> tuple[str, ...]:
         """What the CA calls itself in CAA records (section 7.1.1, caaIdentities); none if it does not say."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from certkeeper.core.document import instant, written
 from certkeeper.core.errors import DocumentError
-from certkeeper.core.model import Outcome
+from certkeeper.core.model import Account, Outcome
 
 
 def outcomes_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -48,6 +48,23 @@ def outcomes_from_json(said: dict[str, Any]) -> tuple[Outcome, ...]:
         )
     except (KeyError, TypeError, ValueError):
         raise DocumentError("the answer is not that of a tick", "is the function's version the same?") from None
+
+
+def accounts_json(accounts: Sequence[Account | None]) -> dict[str, Any]:
+    """The object that `account --json` prints and the function answers. No word of the keys but how they are sealed."""
+    return {
+        "accounts": [
+            {
+                "ca_directory": one.ca,
+                "account_url": one.url,
+                "sealing": one.private_key.sealing,
+                "kms_key_arn": one.private_key.kms_key_arn,
+                "rollover_unfinished": one.next_key is not None,
+            }
+            for one in accounts
+            if one is not None
+        ]
+    }
 
 
 def _instant(moment: datetime | None) -> str | None:

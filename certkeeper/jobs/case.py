@@ -30,7 +30,8 @@ SHARE = 5
 
 @dataclass(eq=False)
 class Case:
-    """One name on its way through a pass. `spec` is what is wanted of it at the CA that is asked."""
+    """One name on its way through a pass. `spec` is what is wanted of it at the CA that is asked; `rekeyed`
+    that the account's key was changed meanwhile, so that it is to be tried again."""
 
     wanted: CertificateSpec
     ask: Ask
@@ -50,6 +51,7 @@ class Case:
     working: bool = False
     pinned: bool = False
     busy: bool = False
+    rekeyed: bool = False
     error: CertkeeperError | None = None
     outcome: Outcome | None = None
 

@@ -37,6 +37,7 @@ from certkeeper.core.model import Account, Certificate, CertificateSpec, Chain, 
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
 from certkeeper.core.ports import Presented
 from certkeeper.jobs import survey
+from certkeeper.jobs.account import unusable
 from certkeeper.jobs.case import Case, Run, guarded, still, surprise, told
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.retired import tidy
@@ -47,6 +48,8 @@ LOOK_AGAIN = 1.0
 LONGEST_LOOK = 10.0
 BUSY_WAIT = 2.0
 GONE_BEFORE, CHAIN = "orderGone", "chain"
+KEY_REFUSED = ("malformed", "unauthorized", "accountDoesNotExist")
+"""What CAs answer to a signature by a key that is not the account's: RFC 8555 names no type for it."""
 RETRY_PAUSES = (2.0, 5.0)
 SETTLING = timedelta(minutes=10)
 FORGOTTEN = "it was forgotten a moment ago; settings that still name it are obtained anew by the next run"
@@ -117,7 +120,9 @@ def _worked(run: Run, todo: list[Case]) -> dict[str, Outcome]:
         outcomes |= {case.spec.name: case.outcome for case in cases if case.outcome is not None}
         # Somebody else was at work on these: look again, politely, and force nothing that they have just done.
         busy = [
-            Case(case.wanted, replace(case.ask, force=False), suggested=case.suggested) for case in cases if case.busy
+            Case(case.wanted, replace(case.ask, force=case.ask.force and case.rekeyed), suggested=case.suggested)
+            for case in cases
+            if case.busy
         ]
         if busy and not later:
             try:
@@ -343,7 +348,10 @@ def _ordered(run: Run, case: Case, account: Account) -> Order:
             # certificate against its limits then, but hands out the same order again if there is one.
             if error.kind not in ("alreadyReplaced", "malformed", "unauthorized") and error.status not in (404, 409):
                 raise
-    return authority.new_order(account, spec.identifiers, spec.profile)
+    try:
+        return authority.new_order(account, spec.identifiers, spec.profile)
+    except AuthorityError as error:
+        raise unusable(error, spec.ca) from None
 
 
 def _predecessor(case: Case, account: Account) -> str | None:
@@ -571,6 +579,9 @@ def _patiently(run: Run, look: Callable[[], Result]) -> Result:
 
 def _concluded(run: Run, case: Case) -> None:
     try:
+        if _is_rekeyed(run, case):
+            case.busy = case.rekeyed = True
+            case.error = case.outcome = None
         _conclude(run, case)
     except Exception as error:  # noqa: BLE001 - as in guarded(): it stays with that name
         case.outcome = replace(
@@ -605,6 +616,16 @@ def _conclude(run: Run, case: Case) -> None:
     if case.outcome is not None and case.outcome.outcome == "renewed":
         with suppress(StoreError):  # the next renewal removes what is too old
             run.keeper.history.prune(case.spec.name)
+
+
+def _is_rekeyed(run: Run, case: Case) -> bool:
+    """Whether the CA refused a signature because the account has another key since this run has read it."""
+    if not isinstance(case.error, AuthorityError) or case.error.kind not in KEY_REFUSED or case.account is None:
+        return False
+    try:
+        return run.accounts.rekeyed(case.account)
+    except CertkeeperError:
+        return False  # the failure that led here is the one that is told
 
 
 def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:

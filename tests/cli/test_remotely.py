@@ -92,6 +92,30 @@ def test_a_rehearsal_is_the_functions_too(function: FakeFunction) -> None:
     assert function.asked == [{"names": [], "force": False, "spend_reserve": False, "staging": True}]
 
 
+ACCOUNTS = {"accounts": [{
+    "ca_directory": "https://acme-v02.api.letsencrypt.org/directory", "account_url": "https://ca.test/account/1",
+    "sealing": "kms", "kms_key_arn": None, "rollover_unfinished": False,
+}]}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ["show", "agree", "rollover"])
+def test_the_account_is_the_functions(function: FakeFunction, capsys: Captured, what: str) -> None:
+    function.answer = ACCOUNTS
+
+    assert main(["account", what]) == GOOD
+
+    directory = "https://acme-v02.api.letsencrypt.org/directory"
+    assert function.asked == [{"account": what, "directories": [directory]}]
+    assert "https://ca.test/account/1" in capsys.readouterr().out
+
+
+def test_a_ca_that_is_none_of_the_settings_has_no_account(function: FakeFunction, capsys: Captured) -> None:
+    assert main(["account", "show", "--ca", "https://other.test/directory"]) == NO_NEWS
+
+    assert function.asked == []
+    assert "is no CA of these settings" in capsys.readouterr().err
+
+
 def test_a_name_that_failed_there_is_bad_news_here(function: FakeFunction, capsys: Captured) -> None:
     function.answer = outcomes_json([FAILED])
 

@@ -6,14 +6,15 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError
-from certkeeper.core.model import Account, CertificateSpec
+from certkeeper.core.model import Account, CertificateSpec, Outcome
 from certkeeper.jobs.account import AccountDesk, established
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.tick import tick
 from tests.fakes import API, CA, WWW, Altered, World
 
-HOUR = timedelta(hours=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 def with_register(world: World, register: Any) -> Keeper:
@@ -154,3 +155,47 @@ def test_forgetting_an_account_that_is_not_there_does_nothing() -> None:
     AccountDesk(world.keeper()).forget_url(CA)
 
     assert world.records.objects == {}
+
+
+def test_an_account_whose_url_was_lost_is_found_by_its_key_and_nothing_is_registered() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    account, version = world.keeper().accounts.read(CA)
+    assert account is not None
+    world.keeper().accounts.write(replace(account, url=None), version)
+
+    def register(account: Account) -> str:
+        raise AssertionError
+
+    assert established(with_register(world, register), CA) == account
+
+
+def test_a_deactivated_account_is_told_and_no_other_is_ever_made() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    world.authority.deactivated.add("https://ca.test/account/1")
+    outcomes: list[Outcome] = []
+    for _ in range(5):
+        world.clock.later(DAY)
+        outcomes += tick(world.keeper(), [WWW, API], Ask(by_name=True)).outcomes
+
+    failed = [one for one in outcomes if one.name == "api"]
+    assert {one.outcome for one in failed} == {"failed"}
+    assert {one.error for one in failed} == {"the account has been deactivated"}
+    assert all("remove accounts/ca.test-" in (one.hint or "") for one in failed)
+    assert len(world.authority.accounts) == world.keys.account_keys == 1
+
+
+def test_a_deactivated_account_whose_url_was_lost_is_not_replaced_either() -> None:
+    world = World()
+    account = established(world.keeper(), CA)
+    world.authority.deactivated.add("https://ca.test/account/1")
+    AccountDesk(world.keeper()).forget_url(CA)
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    stored, _ = world.keeper().accounts.read(CA)
+    assert outcome.error == "the account has been deactivated"
+    assert "remove accounts/ca.test-" in (outcome.hint or "")
+    assert stored == replace(account, url=None)
+    assert len(world.authority.accounts) == world.keys.account_keys == 1
