@@ -13,7 +13,7 @@ from certkeeper.core import failures, zones
 from certkeeper.core.budget import Hold, Ledger, by_certificate, by_order
 from certkeeper.core.certificates import held
 from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew, decide, is_charged
-from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, OutOfTime, StoreError
+from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, DnsError, OutOfTime, StoreError
 from certkeeper.core.failures import Failure
 from certkeeper.core.index import put
 from certkeeper.core.journal import Entry
@@ -151,7 +151,12 @@ class Run:
 
     def _delegated(self, twins: tuple[HostedZone, ...]) -> HostedZone:
         servers = {zone: self.keeper.zones.name_servers(zone) for zone in twins}
-        return zones.delegated(servers, self.keeper.lookup.delegation(twins[0].name))
+        try:
+            live = self.keeper.lookup.delegation(twins[0].name)
+        except DnsError as error:
+            what = f"{len(twins)} public hosted zones are called {twins[0].name}, and {error.message}"
+            raise DnsError(what, "say which with hosted_zone_id") from None
+        return zones.delegated(servers, live)
 
     def each(self, ask: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """Ask for every item, many at once; each connection serves a few. The first error, in order, is raised."""

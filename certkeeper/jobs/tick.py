@@ -33,7 +33,7 @@ from certkeeper.core.errors import (
 )
 from certkeeper.core.index import Index, ledger_of, nothing_to_do
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, is_wanted, settled, worth_finishing
-from certkeeper.core.model import Account, Certificate, CertificateSpec, Chain, Outcome, TxtRecord
+from certkeeper.core.model import Account, Certificate, CertificateSpec, Chain, HostedZone, Outcome, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
 from certkeeper.core.ports import Presented
 from certkeeper.jobs import survey
@@ -395,14 +395,29 @@ def _note_what_to_prove(run: Run, case: Case) -> None:
 def _record(run: Run, spec: CertificateSpec, authorization: Authorization) -> TxtRecord:
     assert authorization.challenge is not None  # noqa: S101 - next_step() abandons orders without dns-01
     name = zones.challenge_name(authorization.identifier)
+    asked = [name]
+
+    def cname_of(one: str) -> str | None:
+        asked.append(one)
+        return run.keeper.lookup.cname(one)
+
     try:
-        name = zones.follow(name, run.keeper.lookup.cname)
+        end = zones.follow(name, cname_of)
     except DnsError:
         # A domain that cannot be looked up is often one that nobody has: then the missing zone says more.
-        run.zone_of(name, spec.hosted_zone_id)
+        _zone_at_the_end(run, spec, name, asked[-1])
         raise
-    zone = run.zone_of(name, spec.hosted_zone_id)
-    return TxtRecord(zone.zone, name, authorization.challenge.value, zone.role_arn)
+    zone = _zone_at_the_end(run, spec, name, end)
+    return TxtRecord(zone.zone, end, authorization.challenge.value, zone.role_arn)
+
+
+def _zone_at_the_end(run: Run, spec: CertificateSpec, name: str, end: str) -> HostedZone:
+    try:
+        return run.zone_of(end, spec.hosted_zone_id)
+    except DnsError as error:
+        if end == name:
+            raise
+        raise DnsError(f"the CNAME of {name} leads to {end}: {error.message}", error.hint) from None
 
 
 # Prove: the records stand; answer the challenges and wait for the CA's verdict.

@@ -141,6 +141,11 @@ class HostedZones:
         with self._lock:
             self._protected.discard(canonical(name))
 
+    def forget(self, zone_id: str) -> None:
+        """Have a zone gone at once, with all that is in it."""
+        with self._lock:
+            del self._zones[zone_id]
+
     # What there is
 
     def records(self, zone_id: str) -> tuple[RecordSet, ...]:

@@ -96,6 +96,7 @@ class Operator:
             "kms_key": KMS_KEY,
             "directory": self.proxy.directory_url,
             "ca_bundle": str(self.sandbox.tls.bundle),
+            "dns": "",
             "more": "",
             **other,
         }
@@ -110,6 +111,7 @@ class Operator:
             'profile = "tlsserver"' if self.sandbox.ca.has_profiles else "",
             "[dns]",
             f"nameservers = [{json.dumps(self.sandbox.dns.address)}]",
+            values["dns"],
         ]
         for name, identifiers in self.identifiers.items():
             lines += [f"[certificates.{json.dumps(name)}]", f"identifiers = {json.dumps(identifiers)}"]
