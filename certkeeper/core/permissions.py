@@ -45,12 +45,14 @@ WRITING_SECRETS = (
 class ChallengeName:
     """Where a TXT record will stand: `name` is the end of all CNAMEs, `zone` the hosted zone's id.
 
-    `role_arn` is the role of another account that the renewer assumes to write there, "" for its own account.
+    `role_arn` is the role of another account that the renewer assumes to write there, "" for its own account. `twins`
+    are the ids of all public hosted zones of the zone's name, where there are several to tell apart.
     """
 
     zone: str
     name: str
     role_arn: str = ""
+    twins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,10 @@ def _zone_statements(deployment: Deployment, *, exact_zones: bool, exact_names: 
             _presents(listed, names),
             _allow("FollowChanges", "route53:GetChange", f"arn:{deployment.partition}:route53:::change/*"),
         ]
+    twins = sorted({twin for one in deployment.challenges for twin in one.twins if not one.role_arn})
+    if twins:
+        apart = [f"arn:{deployment.partition}:route53:::hostedzone/{zone}" for zone in twins]
+        statements.append(_allow("TellTwinsApart", "route53:GetHostedZone", apart))
     if roles:
         statements.append(_allow("WriteInOtherAccountsZones", "sts:AssumeRole", roles))
     return statements

@@ -142,12 +142,16 @@ class Run:
 
     def zone_of(self, name: str, explicit: str | None) -> HostedZone:
         """The hosted zone that a record of this name belongs in. Raises DnsError."""
+        found = self.zones_of(name, explicit)
+        return found[0] if len(found) == 1 else self._once(found, lambda: self._delegated(found))
+
+    def zones_of(self, name: str, explicit: str | None) -> tuple[HostedZone, ...]:
+        """The one that it belongs in, or the several of one name that have to be told apart. Raises DnsError."""
         place = zones.place_of(name, self.keeper.zone_places)
         if explicit is None and place.hosted_zone_id is not None:
-            return HostedZone(place.hosted_zone_id, place.domain, role_arn=place.role_arn)
+            return (HostedZone(place.hosted_zone_id, place.domain, role_arn=place.role_arn),)
         listed = self._once(place.role_arn, lambda: self.keeper.zones.hosted_zones(place.role_arn))
-        found = zones.choose(name, listed, explicit)
-        return found[0] if len(found) == 1 else self._once(found, lambda: self._delegated(found))
+        return zones.choose(name, listed, explicit)
 
     def _delegated(self, twins: tuple[HostedZone, ...]) -> HostedZone:
         servers = {zone: self.keeper.zones.name_servers(zone) for zone in twins}

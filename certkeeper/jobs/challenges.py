@@ -42,4 +42,6 @@ def _place(run: Run, spec: CertificateSpec, name: str) -> ChallengeName:
     if place.role_arn:
         # That role lets only the renewer in; which zone it is, its own policy says.
         return ChallengeName("", name, place.role_arn)
-    return ChallengeName(run.zone_of(name, spec.hosted_zone_id).zone, name)
+    twins = [zone.zone for zone in run.zones_of(name, spec.hosted_zone_id)]
+    zone = run.zone_of(name, spec.hosted_zone_id).zone
+    return ChallengeName(zone, name, twins=tuple(sorted(twins)) if len(twins) > 1 else ())

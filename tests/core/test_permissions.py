@@ -112,3 +112,14 @@ def test_record_names_are_normalised_as_route_53_does() -> None:
 def test_a_prefix_that_a_policy_would_take_for_a_pattern_is_refused() -> None:
     with pytest.raises(SettingsError, match="which a policy takes for any text"):
         replace(DEPLOYMENT, prefix="pr*d")
+
+
+def test_zones_of_one_name_can_be_told_apart() -> None:
+    twins = ChallengeName("ZB", "_acme-challenge.example.com", twins=("ZA", "ZB"))
+
+    policy = permissions.renewer(replace(DEPLOYMENT, challenges=(twins,)))
+
+    apart = statement(policy, "TellTwinsApart")
+    assert apart["Action"] == "route53:GetHostedZone"
+    assert apart["Resource"] == ["arn:aws:route53:::hostedzone/ZA", "arn:aws:route53:::hostedzone/ZB"]
+    assert statement(policy, "ReadRecordSets")["Resource"] == "arn:aws:route53:::hostedzone/ZB"

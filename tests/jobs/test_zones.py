@@ -10,7 +10,9 @@ import pytest
 
 from certkeeper.core.errors import DnsError
 from certkeeper.core.model import CertificateSpec, HostedZone, TxtRecord, ZonePlace
+from certkeeper.core.permissions import ChallengeName
 from certkeeper.core.ports import Presented
+from certkeeper.jobs.challenges import challenges
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.tick import tick
 from tests.fakes import CA, FakeChallengeRecords, FakeDns, FakeZones, World
@@ -117,6 +119,8 @@ def test_of_twins_the_delegated_one_is_used_and_asked_for_once(delegated: str) -
 
     assert [one.outcome for one in outcomes] == ["renewed"] * 2
     assert {one.zone for one in noted.presented} == {delegated}
+    found, _ = challenges(keeper, [COM])
+    assert found == (ChallengeName(delegated, "_acme-challenge.example.com", twins=("Z1", "Z2")),)
 
 
 def test_twins_that_cannot_be_told_apart_fail_with_what_to_say() -> None:

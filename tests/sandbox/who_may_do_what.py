@@ -55,6 +55,12 @@ S3 = Deployment(
     failures_queue=QUEUE,
 )
 SECRETS = replace(S3, secrets_prefix="prod")
+TWINS = replace(
+    S3,
+    challenges=(
+        ChallengeName("Z0123456789ABCDEFGHIJ", "_acme-challenge.example.com", twins=("Z0123456789ABCDEFGHIJ", "Z9")),
+    ),
+)
 EVERYTHING = {
     "Version": "2012-10-17",
     "Statement": [{"Sid": "Everything", "Effect": "Allow", "Action": "*", "Resource": "*"}],
@@ -183,6 +189,9 @@ ROWS = [
     no(RENEWER, CHANGE, OTHER_ZONE, change(CHALLENGE)),
     no(RENEWER, "route53:ListResourceRecordSets", OTHER_ZONE),
     no(RENEWER, "route53:DeleteHostedZone", ZONE),
+    no(RENEWER, "route53:GetHostedZone", ZONE),
+    yes(RENEWER, "route53:GetHostedZone", OTHER_ZONE, deployment=TWINS),
+    no(RENEWER, CHANGE, OTHER_ZONE, change(CHALLENGE), TWINS),
     yes(RENEWER, "sts:AssumeRole", ZONE_ROLE),
     no(RENEWER, "sts:AssumeRole", ADMIN),
     # The renewer: its own log, topic, queue, and itself.
