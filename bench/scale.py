@@ -39,7 +39,7 @@ sys.path.insert(0, "lambda")
 import handler, boto3
 from certkeeper import wiring
 from certkeeper.core.decision import Ask
-wiring._aws().client("s3")
+wiring.new_aws().client("s3")
 marks = [time.process_time()]
 real_settings, real_tick, real_watch = wiring.stored_settings, handler.tick, handler.watch
 def marked(what):

@@ -52,6 +52,7 @@ def wired(
     deadline: timedelta,
     tell: Callable[[str, str], None] = lambda name, doing: None,
     door: str = "cli",
+    aws: Aws | None = None,
 ) -> Iterator[Wired]:
     """A keeper over real parts. `deadline` is how long it may work from now. Raises SettingsError, StoreError."""
     from certkeeper.adapters.system_clock import SystemClock
@@ -59,7 +60,7 @@ def wired(
 
     clock = SystemClock(deadline)
     with closing(Threads(SIDE_BY_SIDE)) as threads, _bundle_on_disk(settings) as on_disk:
-        keeper = _keeper(on_disk, clock, threads, deadline, tell)
+        keeper = _keeper(on_disk, clock, threads, deadline, tell, aws or new_aws())
         yield Wired(replace(keeper, door=door), clock.stop)
 
 
@@ -69,8 +70,8 @@ def _keeper(
     threads: Threads,
     deadline: timedelta,
     tell: Callable[[str, str], None],
+    aws: Aws,
 ) -> Keeper:
-    aws = _aws()
     records = s3_records(settings, aws)
     sealer = deferred(lambda: _sealer(settings, aws))
     lookup = deferred(lambda: _lookup(settings))
@@ -112,18 +113,18 @@ def _with_bundle_on_disk(ca: config.CaSettings, kept: ExitStack) -> config.CaSet
 
 def s3_records(settings: config.Settings, aws: Aws | None = None) -> Records:
     """The store of the settings. Raises SettingsError, StoreError."""
-    return _records_at(settings.bucket, settings.prefix, settings.bucket_owner, aws or _aws())
+    return _records_at(settings.bucket, settings.prefix, settings.bucket_owner, aws or new_aws())
 
 
-def records_of(store: str, bucket_owner: str | None = None) -> Records:
+def records_of(store: str, bucket_owner: str | None = None, aws: Aws | None = None) -> Records:
     """The store at `s3://bucket/prefix`. Raises SettingsError, StoreError."""
     bucket, prefix = config.store_url(store)
-    return _records_at(bucket, prefix, bucket_owner, _aws())
+    return _records_at(bucket, prefix, bucket_owner, aws or new_aws())
 
 
-def stored_settings(store: str, bucket_owner: str | None = None) -> config.Settings:
+def stored_settings(store: str, bucket_owner: str | None = None, aws: Aws | None = None) -> config.Settings:
     """The settings that lie in the store itself. Raises SettingsError, StoreError."""
-    text, file = stored_text(store, bucket_owner), f"{store}/{SETTINGS_PATH}"
+    text, file = stored_text(store, bucket_owner, aws), f"{store}/{SETTINGS_PATH}"
     settings = config.parse(text, file)
     # Only a look at the text: with thousands of names, parsing it once more would take as long as all else.
     if re.search(r"^\s*include\s*=", text, re.MULTILINE) and "include" in tomllib.loads(text):
@@ -131,9 +132,9 @@ def stored_settings(store: str, bucket_owner: str | None = None) -> config.Setti
     return settings
 
 
-def stored_text(store: str, bucket_owner: str | None = None) -> str:
+def stored_text(store: str, bucket_owner: str | None = None, aws: Aws | None = None) -> str:
     """The text of the settings that lie in the store. Raises SettingsError, StoreError."""
-    stored = records_of(store, bucket_owner).read(SETTINGS_PATH)
+    stored = records_of(store, bucket_owner, aws).read(SETTINGS_PATH)
     if stored is None:
         raise SettingsError(f"there are no settings in {store}", "check the bucket and the prefix")
     return stored.data.decode("utf-8", "replace")
@@ -141,7 +142,7 @@ def stored_text(store: str, bucket_owner: str | None = None) -> str:
 
 def described(settings: config.Settings) -> Deployment:
     """What the readers' policies are about; who writes is left out. Raises SettingsError, StoreError, SealingError."""
-    aws = _aws()
+    aws = new_aws()
     account = settings.bucket_owner or aws.account()
     kms_key = None
     if settings.sealing == "kms" and settings.kms_key is not None:
@@ -236,7 +237,8 @@ class _Deferred:
         return getattr(self._made, attribute)
 
 
-def _aws() -> Aws:
+def new_aws() -> Aws:
+    """AWS as this process is configured for it. Making one takes a good part of a short run, so a door makes one."""
     from certkeeper.adapters.aws_clients import Aws
 
     return Aws()
@@ -269,14 +271,14 @@ def notices(topic_arn: str) -> Notices:
     """The topic that people have subscribed to."""
     from certkeeper.adapters.sns_notices import SnsNotices
 
-    return SnsNotices(_aws().client("sns", topic_arn.split(":")[3]), topic_arn)
+    return SnsNotices(new_aws().client("sns", topic_arn.split(":")[3]), topic_arn)
 
 
 def function(name: str, region: str | None = None) -> LambdaFunction:
     """The deployed function. It is asked once: a second ask could start a second tick."""
     from certkeeper.adapters.lambda_function import LambdaFunction
 
-    return LambdaFunction(_aws().client("lambda", region, patience=FUNCTION_SECONDS, tries=1), name)
+    return LambdaFunction(new_aws().client("lambda", region, patience=FUNCTION_SECONDS, tries=1), name)
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,7 @@ def deployed(settings: config.Settings) -> Deployed:
         raise SettingsError(
             "these settings name no deployment", 'write deployment = "certkeeper" into them, then: certkeeper deploy'
         )
-    aws = _aws()
+    aws = new_aws()
     region = aws.region_of(settings.bucket, settings.bucket_owner or aws.account())
     return Deployed(
         function(name, region),
@@ -332,7 +334,7 @@ def deployable(settings: config.Settings) -> Deployable:
     from certkeeper.adapters.s3_bucket import S3Bucket
     from certkeeper.adapters.sns_notices import unconfirmed
 
-    aws = _aws()
+    aws = new_aws()
     account = aws.account()
     if settings.bucket_owner not in (None, account):
         raise SettingsError(
@@ -360,7 +362,7 @@ def deployable(settings: config.Settings) -> Deployable:
 
 def here() -> tuple[str, str]:
     """Account and region that AWS is configured for. Raises SettingsError, StoreError."""
-    aws = _aws()
+    aws = new_aws()
     return aws.account(), aws.client("s3").meta.region_name
 
 

@@ -55,7 +55,8 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
 
 
 def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
-    settings = wiring.stored_settings(_store())
+    aws = wiring.new_aws()
+    settings = wiring.stored_settings(_store(), aws=aws)
     names = event.get("names") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise SettingsError("the event's names are not a list of names", 'like {"names": ["example.com"]}')
@@ -70,7 +71,7 @@ def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     if event.get("staging"):
         return _rehearsed(settings.rehearsal(names), deadline)
     tell = lambda name, doing: log({"name": name, "doing": doing})  # noqa: E731 - shorter than a function
-    with wiring.wired(settings, deadline, tell, door="function") as wired:
+    with wiring.wired(settings, deadline, tell, door="function", aws=aws) as wired:
         report = tick(wired.keeper, specs, ask)
         answer = _told(report)
         _watched(wired.keeper.records, report, settings)

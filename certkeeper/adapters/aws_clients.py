@@ -24,6 +24,7 @@ class Aws:
 
     def __init__(self) -> None:
         self._session: Any = None
+        self._account: str | None = None
         self._clients: dict[tuple[str, str | None], Any] = {}
         self._assumed: dict[str, Any] = {}
         self._lock, self._assuming = Lock(), Lock()
@@ -92,8 +93,11 @@ class Aws:
 
     def account(self) -> str:
         """The account of the credentials in use. Raises StoreError."""
+        if self._account is not None:
+            return self._account
         try:
-            return str(self.client("sts").get_caller_identity()["Account"])
+            self._account = str(self.client("sts").get_caller_identity()["Account"])
+            return self._account
         except (ClientError, BotoCoreError) as error:
             raise StoreError(
                 f"AWS does not say which account these credentials belong to: {_code(error)}",
