@@ -139,7 +139,7 @@ def _shop(sandbox: Sandbox, tmp_path: Path) -> Iterator[Shop]:
         yield Shop(sandbox, tmp_path, running)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 def test_a_new_release_goes_out_beside_the_old_one_and_no_visitor_notices(shop: Shop) -> None:
     sandbox = shop.sandbox
     shop.keeper("renew")
@@ -156,7 +156,7 @@ def test_a_new_release_goes_out_beside_the_old_one_and_no_visitor_notices(shop: 
     machines: list[Machine] = []
     with sandbox.desk.watching(at_the_switch), ExitStack() as visiting:
         machines.append(shop.instance("203.0.113.21", user_data))
-        machines[0].wait_until(lambda: shop.address() == ["203.0.113.21"], "in DNS", 120)
+        machines[0].wait_until(lambda: shop.address() == ["203.0.113.21"], "in DNS", 200)
         visitor = Visitor(shop.region)
         visiting.callback(visitor.close)
         machines[0].wait_until(lambda: bool(visitor.visits()), "visited", 30)
@@ -164,7 +164,7 @@ def test_a_new_release_goes_out_beside_the_old_one_and_no_visitor_notices(shop: 
         shop.release("two")
         mark = sandbox.desk.mark()
         machines.append(shop.instance("203.0.113.22", user_data))
-        machines[1].wait_until(lambda: visitor.visits()[-1].release == "two", "visited by name", 120)
+        machines[1].wait_until(lambda: visitor.visits()[-1].release == "two", "visited by name", 200)
         both = {
             call.principal for call in sandbox.desk.calls("s3", since=mark) if f"certificates/{NAME}" in call.resource
         }
