@@ -333,7 +333,6 @@ class FakeAuthority:
     replaced: set[str] = field(default_factory=set)
     deactivated: set[str] = field(default_factory=set)
     """The URLs of accounts that it does not accept any more."""
-    agreed: int = 0
     new_orders: int = 0
     base: str = "https://ca.test"
     issuers: tuple[str, ...] = ()
@@ -447,10 +446,6 @@ class FakeAuthority:
         self._up()
         self._active(account)
         return self.accounts.get(account.private_key.blob)
-
-    def agree(self, account: Account) -> None:
-        self._known(account)
-        self.agreed += 1
 
     def change_key(self, account: Account, new: Sealed) -> None:
         self._known(account)

@@ -81,10 +81,6 @@ class AcmeAuthority:
             raise
         return _location(response)
 
-    def agree(self, account: Account) -> None:
-        assert account.url is not None  # noqa: S101 - the port asks for an account that the CA has named
-        self._post(account, account.url, {"termsOfServiceAgreed": True})
-
     def change_key(self, account: Account, new: Sealed) -> None:
         url, old_key = self._endpoint("keyChange"), self._key(account)
         new_key = self._opened(new, account.ca)

@@ -1,4 +1,4 @@
-"""`account`: the ACME account at a CA, agreeing to its terms again, and a new account key."""
+"""`account`: the ACME account at a CA, and a new account key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from certkeeper.core.report import accounts_json
 from certkeeper.jobs.rollover import VERBS
 
 LOOK = timedelta(minutes=2)
-DONE = {"agree": "the CA was told that you agree", "rollover": "the account has a new key; the old one opens nothing"}
 
 
 def run(said: Namespace) -> int:
@@ -34,8 +33,8 @@ def run(said: Namespace) -> int:
                 return BAD_NEWS
     found: list[dict[str, Any]] = answer["accounts"]
     print_data(said, lambda: answer, lambda colour: render.accounts_text(found, colour))
-    if said.what in DONE:
-        talk(DONE[said.what])
+    if said.what == "rollover":
+        talk("the account has a new key; the old one opens nothing")
     return GOOD
 
 

@@ -153,10 +153,10 @@ def _name(command: argparse.ArgumentParser) -> None:
 
 def _account(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = _command(
-        commands, "account", "the ACME account: show it, agree to the CA's terms again, give it a new key",
+        commands, "account", "the ACME account: show it, or give it a new key",
         "certkeeper account rollover",
     )  # fmt: skip
-    command.add_argument("what", choices=("show", "agree", "rollover"), help="what to do")
+    command.add_argument("what", choices=("show", "rollover"), help="what to do")
     command.add_argument("--ca", metavar="DIRECTORY", help="of which CA (default: that of [ca]; show: all)")
     _json(command)
     command.add_argument("--here", action="store_true", help="run here, even where a function is deployed")

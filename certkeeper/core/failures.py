@@ -57,7 +57,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "unsupportedIdentifier": (OPERATOR, "this CA cannot certify such an identifier by dns-01"),
     "userActionRequired": (
         OPERATOR,
-        "a person must visit that page; if it asks to agree to new terms: certkeeper account agree",
+        "a person must visit that page and agree to the terms; then name the certificate: certkeeper renew NAME",
     ),
 }
 

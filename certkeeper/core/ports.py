@@ -106,9 +106,6 @@ class CertificateAuthority(Protocol):
     def find(self, account: Account) -> str | None:
         """The URL of the account of this key (section 7.3.1); None if the CA says that it knows none. Makes none."""
 
-    def agree(self, account: Account) -> None:
-        """Agree to the CA's present terms of service (section 7.3.3)."""
-
     def change_key(self, account: Account, new: Sealed) -> None:
         """Make `new` the account's key instead of the present one (section 7.3.5). Never repeated by itself."""
 

@@ -1,4 +1,4 @@
-"""The ACME account on a person's word: what it is, agreeing to the CA's terms again, and a new account key.
+"""The ACME account on a person's word: what it is, and a new account key.
 
 A rollover (RFC 8555 section 7.3.5) is written down before the CA hears of it: the new key stands beside the old one in
 the store until the CA has been asked with both which of them is the account's. So a run that is killed leaves two keys,
@@ -20,16 +20,6 @@ from certkeeper.jobs.keeper import Keeper
 def shown(keeper: Keeper, directory: str) -> Account | None:
     """The account at a CA as it is stored; None if there is none. Raises StoreError, DocumentError."""
     account, _ = keeper.accounts.read(directory)
-    return account
-
-
-def agreed(keeper: Keeper, directory: str) -> Account:
-    """Tell the CA that a person agrees to its present terms (section 7.3.3).
-
-    Raises SettingsError if there is no account, StoreError, DocumentError, SealingError, AuthorityError.
-    """
-    account = _existing(keeper, directory)
-    _authority(keeper, directory).agree(account)
     return account
 
 
@@ -82,7 +72,6 @@ def _existing(keeper: Keeper, directory: str) -> Account:
 
 VERBS: dict[str, Callable[[Keeper, str], Account | None]] = {
     "show": shown,
-    "agree": agreed,
     "rollover": rolled_over,
 }
 """What can be done with an account, by the word of the command line and of the function's event."""

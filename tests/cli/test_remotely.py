@@ -98,7 +98,7 @@ ACCOUNTS = {"accounts": [{
 }]}  # fmt: skip
 
 
-@pytest.mark.parametrize("what", ["show", "agree", "rollover"])
+@pytest.mark.parametrize("what", ["show", "rollover"])
 def test_the_account_is_the_functions(function: FakeFunction, capsys: Captured, what: str) -> None:
     function.answer = ACCOUNTS
 

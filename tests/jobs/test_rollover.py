@@ -15,7 +15,7 @@ from certkeeper.core.errors import AuthorityError, SettingsError, StoreError
 from certkeeper.core.model import Account, Sealed
 from certkeeper.jobs.account import established
 from certkeeper.jobs.keeper import Keeper
-from certkeeper.jobs.rollover import agreed, rolled_over, shown
+from certkeeper.jobs.rollover import rolled_over, shown
 from certkeeper.jobs.tick import tick
 from tests.fakes import API, CA, WWW, Altered, Fate, Killed, World, killed
 
@@ -203,13 +203,6 @@ def test_without_an_account_there_is_nothing_to_roll_over_and_none_is_made() -> 
 def test_a_ca_that_is_not_set_up_is_told() -> None:
     with pytest.raises(SettingsError, match="no CA is set up for https://other"):
         rolled_over(World().keeper(), "https://other.test/directory")
-
-
-def test_agreeing_is_told_to_the_ca() -> None:
-    world = in_use()
-
-    assert agreed(world.keeper(), CA).url == "https://ca.test/account/1"
-    assert world.authority.agreed == 1
 
 
 def test_a_ca_that_takes_both_keys_is_not_believed() -> None:
