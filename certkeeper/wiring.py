@@ -144,11 +144,14 @@ def described(settings: config.Settings) -> Deployment:
     """What the readers' policies are about; who writes is left out. Raises SettingsError, StoreError, SealingError."""
     aws = new_aws()
     account = settings.bucket_owner or aws.account()
-    kms_key = None
-    if settings.sealing == "kms" and settings.kms_key is not None:
-        from certkeeper.adapters.kms_keys import arn_of
+    kms_key = settings.kms_key if settings.sealing == "kms" else None
+    if kms_key is not None and ":key/" not in kms_key:
+        from certkeeper.adapters.kms_keys import find_arn
 
-        kms_key = arn_of(aws.client("kms", _region_of_key(settings.kms_key)), settings.kms_key)
+        kms_key = find_arn(aws.client("kms", _region_of_key(kms_key)), kms_key)
+        if kms_key is None:
+            what = f"there is no KMS key {settings.kms_key}"
+            raise SettingsError(what, "correct kms_key or AWS_REGION, or make the key: certkeeper deploy")
     return Deployment(
         account=account,
         region=aws.region_of(settings.bucket, account) if settings.secrets_prefix is not None else "",

@@ -50,26 +50,16 @@ class KmsSealer:
         return answer["Plaintext"]
 
 
-def arn_of(kms: KMSClient, kms_key: str) -> str:
-    """The ARN of a key, given by its alias, id or ARN: what policies name it by. Raises SealingError."""
-    if ":key/" in kms_key:
-        return kms_key
-    try:
-        return kms.describe_key(KeyId=kms_key)["KeyMetadata"]["Arn"]
-    except (ClientError, BotoCoreError) as error:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-        hint = f"give the key's ARN as kms_key, or see to kms:DescribeKey; {HINTS.get(code, 'check the KMS key')}"
-        raise SealingError(f"KMS does not say which key {kms_key} is: {code}", hint) from None
-
-
 def find_arn(kms: KMSClient, kms_key: str) -> str | None:
     """The ARN of a key, given by its alias, id or ARN; None if there certainly is none. Raises SealingError."""
     try:
         return kms.describe_key(KeyId=kms_key)["KeyMetadata"]["Arn"]
     except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NotFoundException":
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        if code == "NotFoundException":
             return None
-        raise _sealing_error("found", kms_key, error) from None
+        hint = "see to kms:DescribeKey, or give the key's ARN as kms_key"
+        raise SealingError(f"KMS does not say which key {kms_key} is: {code}", hint) from None
 
 
 def delete(kms: KMSClient, arn: str, alias: str) -> None:

@@ -80,15 +80,25 @@ def test_without_readers_it_says_that_the_key_lets_nobody_in(aws: AwsServer, set
     assert "api has no readers in the settings" in capsys.readouterr().err
 
 
-def test_a_key_that_is_not_there_is_one_clear_error(aws: AwsServer, settle: Settle, capsys: Captured) -> None:
+@pytest.mark.usefixtures("aws")
+def test_a_key_that_is_not_there_is_one_clear_error(settle: Settle, capsys: Captured) -> None:
     settle(KMS)
 
     assert main(["policy", "example.com"]) == NO_NEWS
 
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "KMS does not say which key alias/certkeeper is: NotFoundException" in captured.err
-    assert "kms:DescribeKey" in captured.err
+    assert "there is no KMS key alias/certkeeper" in captured.err
+    assert "certkeeper deploy" in captured.err
+
+
+def test_without_the_right_to_ask_for_the_key_it_says_so(aws: AwsServer, settle: Settle, capsys: Captured) -> None:
+    settle(KMS)
+
+    with aws.deny("kms"):
+        assert main(["policy", "example.com"]) == NO_NEWS
+
+    assert "see to kms:DescribeKey, or give the key's ARN as kms_key" in capsys.readouterr().err
 
 
 def test_secrets_are_named_with_six_question_marks_and_the_other_accounts_side_is_pointed_out(
