@@ -333,6 +333,7 @@ class FakeAuthority:
     replaced: set[str] = field(default_factory=set)
     deactivated: set[str] = field(default_factory=set)
     """The URLs of accounts that it does not accept any more."""
+    revoked: dict[str, int] = field(default_factory=dict)
     new_orders: int = 0
     base: str = "https://ca.test"
     issuers: tuple[str, ...] = ()
@@ -452,6 +453,13 @@ class FakeAuthority:
         if new.blob in self.accounts:
             raise AuthorityError("this key has an account", kind="conflict", status=409)
         self.accounts[new.blob] = self.accounts.pop(account.private_key.blob)
+
+    def revoke(self, account: Account, leaf_pem: str, reason: int) -> None:
+        self._known(account)
+        serial_number = FakeChains().read(leaf_pem).serial_number
+        if serial_number in self.revoked:
+            raise AuthorityError("it is revoked already", kind="alreadyRevoked", status=400)
+        self.revoked[serial_number] = reason
 
     def _known(self, account: Account) -> None:
         self._up()

@@ -126,6 +126,10 @@ class AcmeAuthority:
     def download(self, account: Account, order: Order) -> str:
         return self._downloaded(account, order).text
 
+    def revoke(self, account: Account, leaf_pem: str, reason: int) -> None:
+        payload = {"certificate": encode_b64jose(_der(leaf_pem)), "reason": reason}
+        self._post(account, self._endpoint("revokeCert"), payload)
+
     def alternates(self, account: Account, order: Order) -> tuple[str, ...]:
         response = self._downloaded(account, order)
         links = requests.utils.parse_header_links(response.headers.get("Link", ""))
@@ -399,8 +403,8 @@ def _location(response: requests.Response) -> str:
     return location
 
 
-def _der(csr_pem: str) -> bytes:
-    lines = csr_pem.strip().splitlines()
+def _der(pem: str) -> bytes:
+    lines = pem.strip().splitlines()
     return base64.b64decode("".join(lines[1:-1]))
 
 

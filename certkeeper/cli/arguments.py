@@ -7,7 +7,7 @@ import argparse
 import shtab
 
 from certkeeper import __version__
-from certkeeper.core.model import KEY_TYPES
+from certkeeper.core.model import KEY_TYPES, REASONS
 
 DESCRIPTION = """\
 Let's Encrypt certificates for EC2 spot instances: renewed on a schedule, pulled at boot.
@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     _forget(commands)
     _rename(commands)
     _account(commands)
+    _revoke(commands)
     _user_data(commands)
     _policy(commands)
     _package(commands)
@@ -215,6 +216,22 @@ def _rename(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )  # fmt: skip
     command.add_argument("name", metavar="OLD", help="its name so far, which stays stored until it is forgotten")
     command.add_argument("new_name", metavar="NEW", help="its new name")
+
+
+def _revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "revoke", "replace a certificate, and then have the CA revoke it",
+        "certkeeper revoke example.com --reason keyCompromise",
+    )  # fmt: skip
+    _name(command)
+    command.add_argument("--reason", required=True, choices=tuple(REASONS), help="what the CA is told")
+    command.add_argument(
+        "--revision",
+        type=int,
+        metavar="REVISION",
+        help="an earlier one, as history lists it (default: the current one)",
+    )
+    command.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certkeeper import config, wiring
-from certkeeper.cli import account, arguments, earlier, names, policy, remotely, render, settings_file
+from certkeeper.cli import account, arguments, earlier, names, policy, remotely, render, revoke, settings_file
 from certkeeper.cli.loading import chosen, known_names, read_settings
 from certkeeper.cli.terminal import (
     BAD_NEWS,
@@ -282,6 +282,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "forget": names.run_forget,
     "rename": names.run_rename,
     "account": account.run,
+    "revoke": revoke.run,
     "user-data": _user_data,
     "policy": policy.run,
     "package": _package,

@@ -5,14 +5,13 @@ The settings come first. Whatever is killed between them and the store is finish
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from datetime import timedelta
 
 from certkeeper import wiring
 from certkeeper.cli import edits, render
 from certkeeper.cli.settings_place import Places, places
-from certkeeper.cli.terminal import BAD_NEWS, GOOD, asked, complain, interruptible, progress, talk
+from certkeeper.cli.terminal import BAD_NEWS, GOOD, complain, confirm, interruptible, progress, talk
 from certkeeper.core.errors import DocumentError, SettingsError
 from certkeeper.jobs.forget import forget, is_stored
 from certkeeper.jobs.history import history
@@ -56,7 +55,7 @@ def run_forget(said: Namespace) -> int:
             raise SettingsError(f"there is no certificate called {name!r}", "see which there are: certkeeper status")
         for line in _lost(wired.keeper, name):
             talk(line)
-        _confirm(said, f"Forget {name}")
+        confirm(said, f"Forget {name}")
         found.edit(name, lambda text, file: edits.without_certificate(text, file, name))
         clean = forget(wired.keeper, name)
     talk(f"{name} is forgotten")
@@ -81,15 +80,6 @@ def _lost(keeper: Keeper, name: str) -> list[str]:
     if earlier:
         lines.append(f"{name}: so will {earlier} earlier one{'s' if earlier > 1 else ''}")
     return [*lines, f"{name}: instances that ask for it keep what they have, and new ones get nothing"]
-
-
-def _confirm(said: Namespace, what: str) -> None:
-    if said.yes:
-        return
-    if not sys.stdin.isatty():
-        raise SettingsError("nothing was changed: this cannot be undone", "confirm it with --yes")
-    if asked(True, f"{what}? yes or no", "no") != "yes":  # noqa: FBT003 - it is a terminal
-        raise SettingsError("nothing was changed", "answer yes, or give --yes")
 
 
 def run_rename(said: Namespace) -> int:

@@ -79,6 +79,16 @@ def asked(asking: bool, question: str, default: str) -> str:
     return sys.stdin.readline().strip() or default
 
 
+def confirm(said: Namespace, what: str) -> None:
+    """Have a person say yes to what cannot be undone. Raises SettingsError if nobody does."""
+    if said.yes:
+        return
+    if not sys.stdin.isatty():
+        raise SettingsError("nothing was changed: this cannot be undone", "confirm it with --yes")
+    if asked(asking=True, question=f"{what}? yes or no", default="no") != "yes":
+        raise SettingsError("nothing was changed", "answer yes, or give --yes")
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Have a file hold this, or what it held before; a symlink stays one. Raises SettingsError."""
     path = path.resolve()

@@ -43,6 +43,8 @@ class Held:
     information: ari.Information | None = None
     sealing: str | None = None
     pinned_since: datetime | None = None
+    revoking: str | None = None
+    """The reason for which a person wants it revoked, which is done as soon as it is replaced."""
 
     @cached_property
     def due(self) -> datetime:
@@ -135,7 +137,7 @@ def _wanted_back(held: Held) -> datetime:
 
 def pinned(held: Held, now: datetime) -> bool:
     """Whether a person has made this earlier certificate current, and it still may be."""
-    return held.pinned_since is not None and now < due_time(held)
+    return held.pinned_since is not None and held.revoking is None and now < due_time(held)
 
 
 def decide(
@@ -287,10 +289,10 @@ def exempt(spec: CertificateSpec, held: Held | None, now: datetime) -> bool:
 
 
 def is_emergency(held: Held | None, now: datetime) -> bool:
-    """Whether servers are about to lose a good certificate, or have: overdue, expired, or revoked by the CA."""
+    """Whether servers are about to lose a good certificate, or have: overdue, expired, revoked or to be revoked."""
     if held is None:
         return False
-    if overdue(held, now):
+    if held.revoking is not None or overdue(held, now):
         return True
     return isinstance(held.information, ari.Window) and ari.is_urgent(held.information, now)
 
@@ -305,6 +307,23 @@ def why_due(spec: CertificateSpec, held: Held | None, now: datetime) -> str | No
     """The reason to renew, None if there is none."""
     if held is None:
         return "not issued yet"
+    if held.revoking is not None:
+        return f"to be revoked: {held.revoking}"
+    changed = _what_changed(spec, held)
+    if changed is not None:
+        return changed
+    if now >= held.validity.not_after:
+        return f"expired since {_minute(held.validity.not_after)}"
+    due = due_time(held)
+    if now < due:
+        return None
+    window = held.information
+    if isinstance(window, ari.Window) and ari.is_urgent(window, now):
+        return f"the CA wants it replaced{f', see {window.explanation_url}' if window.explanation_url else ''}"
+    return f"due since {_minute(due)}"
+
+
+def _what_changed(spec: CertificateSpec, held: Held) -> str | None:
     if set(held.identifiers) != set(spec.identifiers):
         return "identifiers changed"
     if held.key_type is not None and held.key_type != spec.key_type:
@@ -316,15 +335,7 @@ def why_due(spec: CertificateSpec, held: Held | None, now: datetime) -> str | No
     wanted = spec.at(held.ca).profile
     if held.profile != wanted:
         return f"profile changed from {held.profile or 'none'} to {wanted or 'none'}"
-    if now >= held.validity.not_after:
-        return f"expired since {_minute(held.validity.not_after)}"
-    due = due_time(held)
-    if now < due:
-        return None
-    window = held.information
-    if isinstance(window, ari.Window) and ari.is_urgent(window, now):
-        return f"the CA wants it replaced{f', see {window.explanation_url}' if window.explanation_url else ''}"
-    return f"due since {_minute(due)}"
+    return None
 
 
 def is_staging(directory: str) -> bool:

@@ -31,9 +31,14 @@ RETRY, WAIT, OPERATOR, PAUSED, FATAL = "retry", "wait", "operator", "paused", "f
 TABLE: dict[str, tuple[str, str]] = {
     "accountDoesNotExist": (RETRY, "the CA has forgotten the account; the next run registers its key again"),
     "alreadyReplaced": (RETRY, "the next run orders without naming a predecessor"),
+    "alreadyRevoked": (RETRY, "the next run goes on"),
     "badCSR": (OPERATOR, "the CA does not take this key type or these names; change key_type or identifiers"),
     "badNonce": (RETRY, "the CA kept refusing fresh nonces; the next run tries again"),
     "badPublicKey": (OPERATOR, "the CA does not take this kind of private key; change key_type"),
+    "badRevocationReason": (
+        OPERATOR,
+        "the CA does not take this reason; give another one: certkeeper revoke NAME --reason superseded",
+    ),
     "badSignatureAlgorithm": (OPERATOR, "the CA does not take the account key's algorithm"),
     "caa": (OPERATOR, "a CAA record forbids this CA; add one that names it, see RFC 8659"),
     "conflict": (RETRY, "another run works on the same order; the next run looks again"),

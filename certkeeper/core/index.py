@@ -188,6 +188,7 @@ def _held_fields(held: Held) -> dict[str, Any]:
         "certificate_id": held.certificate_id,
         "sealing": held.sealing,
         "pinned_since": held.pinned_since and written(held.pinned_since),
+        "revoking": held.revoking,
         "information": held.information and _information_fields(held.information),
     }
 
@@ -205,6 +206,7 @@ def _held(fields: dict[str, Any]) -> Held:
         certificate_id=fields.get("certificate_id"),
         sealing=fields.get("sealing"),
         pinned_since=instant(fields["pinned_since"]) if fields.get("pinned_since") else None,
+        revoking=fields.get("revoking"),
         information=_information(fields["information"]) if fields.get("information") else None,
     )
 

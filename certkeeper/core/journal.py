@@ -18,7 +18,7 @@ from certkeeper.core.budget import Spent
 from certkeeper.core.document import FORMAT, instant, parse_object, written
 from certkeeper.core.errors import DocumentError
 from certkeeper.core.failures import Failure
-from certkeeper.core.model import Account, CertificateRequest, CertificateSpec, Sealed, TxtRecord
+from certkeeper.core.model import Account, CertificateRequest, CertificateSpec, Revocation, Sealed, TxtRecord
 from certkeeper.core.ports import Records
 
 PREFIX = "journal/"
@@ -60,7 +60,8 @@ class Entry:
 
     `records` are the TXT records that may stand in DNS because of us, `revision` is that of the certificate that was
     written last; a store that shows an older one cannot be believed. `spent` is what was spent of the CA's limits
-    lately, written down before it is. `forgotten`: a person has taken the name out of settings and store.
+    lately, written down before it is. `forgotten`: a person has taken the name out of settings and store. `revocation`
+    is what is to be revoked as soon as it is not held any more.
     """
 
     claim: Claim | None = None
@@ -70,10 +71,11 @@ class Entry:
     revision: int | None = None
     spent: tuple[Spent, ...] = ()
     forgotten: bool = False
+    revocation: Revocation | None = None
 
     @property
     def closed(self) -> bool:
-        return self.claim is None and self.pending is None
+        return self.claim is None and self.pending is None and self.revocation is None
 
     @property
     def tidy(self) -> bool:
@@ -132,9 +134,11 @@ def is_wanted(pending: PendingOrder, spec: CertificateSpec) -> bool:
 
 
 def settled(entry: Entry, order_url: str | None) -> Entry:
-    """The entry, less an order whose certificate is already the stored one."""
+    """The entry, less an order whose certificate is already the stored one, or is for a compromised private key."""
     if entry.pending is not None and entry.pending.url == order_url:
         return replace(entry, pending=None, claim=None, failure=None)
+    if entry.pending is not None and entry.revocation is not None and entry.revocation.spoils(entry.pending.request):
+        return replace(entry, pending=None)
     return entry
 
 
@@ -151,6 +155,7 @@ def encode(entry: Entry, name: str) -> bytes:
         "revision": entry.revision,
         "spent": [one.as_fields() for one in entry.spent] or None,
         "forgotten": entry.forgotten or None,
+        "revocation": entry.revocation and _revocation_fields(entry.revocation),
     }
     return json.dumps(fields, indent=1, sort_keys=True).encode() + b"\n"
 
@@ -184,6 +189,27 @@ def _entry(fields: dict[str, Any]) -> Entry:
         revision=int(fields["revision"]) if fields.get("revision") is not None else None,
         spent=tuple(Spent.from_fields(one) for one in fields.get("spent") or ()),
         forgotten=bool(fields.get("forgotten")),
+        revocation=_revocation(fields["revocation"]) if fields.get("revocation") else None,
+    )
+
+
+def _revocation_fields(revocation: Revocation) -> dict[str, object]:
+    return {
+        "serial_number": revocation.serial_number,
+        "spki_sha256": revocation.spki_sha256,
+        "ca_directory": revocation.ca,
+        "reason": revocation.reason,
+        "leaf_pem": revocation.leaf_pem,
+    }
+
+
+def _revocation(fields: dict[str, Any]) -> Revocation:
+    return Revocation(
+        serial_number=str(fields["serial_number"]),
+        spki_sha256=str(fields["spki_sha256"]),
+        ca=str(fields["ca_directory"]),
+        reason=str(fields["reason"]),
+        leaf_pem=str(fields["leaf_pem"]),
     )
 
 

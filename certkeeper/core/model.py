@@ -16,6 +16,10 @@ class FallbackCa:
     profile: str | None = None
 
 
+REASONS = {"unspecified": 0, "keyCompromise": 1, "superseded": 4, "cessationOfOperation": 5}
+"""The reasons to revoke that Let's Encrypt takes from subscribers, by their names in RFC 5280 section 5.3.1."""
+
+
 @dataclass(frozen=True)
 class CertificateSpec:
     """A certificate we want. `identifiers` are A-labels in lower case, `ca` is a directory URL.
@@ -122,6 +126,32 @@ class Certificate:
     order_url: str | None
     issued: tuple[datetime, ...]
     pinned_since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """What a person wants revoked, and why: a key of REASONS. All it takes to do so is public."""
+
+    serial_number: str
+    spki_sha256: str
+    ca: str
+    reason: str
+    leaf_pem: str
+
+    @property
+    def compromised(self) -> bool:
+        """Whether its private key must not be used any more."""
+        return self.reason == "keyCompromise"
+
+    def concerns(self, certificate: Certificate | None) -> bool:
+        """Whether a certificate is the one, or has the same compromised private key."""
+        if certificate is None:
+            return False
+        return certificate.chain.serial_number == self.serial_number or self.spoils(certificate.request)
+
+    def spoils(self, request: CertificateRequest) -> bool:
+        """Whether the private key of a request is the compromised one."""
+        return self.compromised and request.spki_sha256 == self.spki_sha256
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,11 @@ class CertificateAuthority(Protocol):
     def finalize(self, account: Account, order: Order, csr_pem: str) -> Order:
         """Hand in the CSR (section 7.4). Never repeated by itself: it is not idempotent."""
 
+    def revoke(self, account: Account, leaf_pem: str, reason: int) -> None:
+        """revokeCert by the account's key (section 7.6), with a reason code of RFC 5280 section 5.3.1. One that is
+        revoked already raises AuthorityError of the kind alreadyRevoked.
+        """
+
     def download(self, account: Account, order: Order) -> str:
         """The PEM chain of a valid order (section 7.4.2); may be asked for any number of times."""
 

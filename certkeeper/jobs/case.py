@@ -16,16 +16,25 @@ from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew, de
 from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, DnsError, OutOfTime, StoreError
 from certkeeper.core.failures import Failure
 from certkeeper.core.index import put
-from certkeeper.core.journal import Entry
-from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, Outcome, TxtRecord
+from certkeeper.core.journal import Entry, Read
+from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, Outcome, Revocation, TxtRecord
 from certkeeper.core.order import Authorization, Order
 from certkeeper.jobs.account import AccountDesk
 from certkeeper.jobs.keeper import Keeper
 
 Item = TypeVar("Item")
 TRIES = 3
+SETTLING = timedelta(minutes=10)
 Result = TypeVar("Result")
 SHARE = 5
+
+
+def told_of(certificate: Certificate | None, revocation: Revocation | None) -> Held | None:
+    """The facts that decide, with what the journal says about the certificate."""
+    facts = held(certificate)
+    if facts is None or revocation is None or not revocation.concerns(certificate):
+        return facts
+    return replace(facts, revoking=revocation.reason)
 
 
 @dataclass(eq=False)
@@ -67,7 +76,7 @@ class Case:
     @property
     def public(self) -> Held | None:
         """The facts of what is held, with what the CA suggests for exactly this certificate."""
-        now_held = held(self.held)
+        now_held = told_of(self.held, self.entry.revocation)
         suggested = self.suggested
         if now_held is None or suggested is None or suggested.certificate_id != now_held.certificate_id:
             return now_held
@@ -222,6 +231,15 @@ def persistently(name: str, attempt: Callable[[], Result]) -> Result:
         except Conflict:
             continue
     raise StoreError(f"others keep writing {name}", "try again when they have ended")
+
+
+def believe(certificate: Certificate | None, read: Read) -> None:
+    """Raise StoreError if what was read is older than what was written: some stores are only consistent eventually."""
+    written = read.entry.revision
+    stale = written is not None and (certificate is None or certificate.revision < written)
+    # After that it is the truth: somebody has restored an earlier one, or removed it.
+    if stale and read.age < SETTLING:
+        raise StoreError("the store still shows an older certificate than was written", "the next run looks again")
 
 
 def surprise(error: Exception) -> CertkeeperError:

@@ -17,9 +17,8 @@ from certkeeper.core.errors import ChainError, Conflict, DocumentError, Settings
 from certkeeper.core.journal import Claim, Read, settled
 from certkeeper.core.model import Certificate
 from certkeeper.jobs import survey
-from certkeeper.jobs.case import persistently
+from certkeeper.jobs.case import believe, persistently
 from certkeeper.jobs.keeper import Keeper
-from certkeeper.jobs.tick import believe
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,8 @@ def _rolled_back(keeper: Keeper, name: str, revision: int | None) -> Certificate
     current, version = keeper.certificates.read(name)
     believe(current, read)
     target = _chosen(keeper, name, current, revision)
+    if read.entry.revocation is not None and read.entry.revocation.concerns(target):
+        raise SettingsError(f"revision {target.revision} of {name} is to be revoked", "take another one")
     if _is(target, current):
         assert current is not None  # noqa: S101 - _is() says so
         return current if current.pinned_since else _written(keeper, read, current, version, current, pin=True)

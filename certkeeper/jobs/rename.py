@@ -8,9 +8,8 @@ from certkeeper.core.certificates import next_revision
 from certkeeper.core.journal import Claim, Entry
 from certkeeper.core.model import Certificate
 from certkeeper.jobs import survey
-from certkeeper.jobs.case import persistently
+from certkeeper.jobs.case import believe, persistently
 from certkeeper.jobs.keeper import Keeper
-from certkeeper.jobs.tick import believe
 
 
 def copied(keeper: Keeper, old: str, new: str) -> Certificate | None:

@@ -10,10 +10,10 @@ from functools import partial
 from certkeeper import __version__
 from certkeeper.core import index as indexes
 from certkeeper.core.ari import Information, Silence, Window
-from certkeeper.core.certificates import held
 from certkeeper.core.decision import Held
 from certkeeper.core.errors import Conflict, DocumentError, StoreError
 from certkeeper.core.index import Facts, Index
+from certkeeper.jobs.case import told_of
 from certkeeper.jobs.keeper import Keeper
 
 TRIES = 3
@@ -57,7 +57,7 @@ def _facts_of(keeper: Keeper, name: str) -> Facts:
     return Facts(
         certificate_version=version,
         journal_version=read.version,
-        held=held(certificate),
+        held=told_of(certificate, entry.revocation),
         failure=entry.failure,
         open=not entry.closed or bool(entry.records),
         account_url=certificate.account_url if certificate else None,

@@ -21,7 +21,7 @@ from typing import TypeVar
 from certkeeper.core import caa, failures, zones
 from certkeeper.core.budget import Spent, by_certificate, by_failures, by_order, noted
 from certkeeper.core.certificates import preferred, prove, successor
-from certkeeper.core.decision import Ask, Keep, Pause, Renew, exempt, renewal_time, under_the_floor
+from certkeeper.core.decision import Ask, Held, Keep, Pause, Renew, exempt, renewal_time, under_the_floor
 from certkeeper.core.errors import (
     AuthorityError,
     CertkeeperError,
@@ -38,9 +38,10 @@ from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Or
 from certkeeper.core.ports import Presented
 from certkeeper.jobs import survey
 from certkeeper.jobs.account import unusable
-from certkeeper.jobs.case import Case, Run, guarded, still, surprise, told
+from certkeeper.jobs.case import SETTLING, Case, Run, believe, guarded, still, surprise, told
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.retired import tidy
+from certkeeper.jobs.revoke import carry_out
 
 Result = TypeVar("Result")
 
@@ -51,7 +52,6 @@ GONE_BEFORE, CHAIN = "orderGone", "chain"
 KEY_REFUSED = ("malformed", "unauthorized", "accountDoesNotExist")
 """What CAs answer to a signature by a key that is not the account's: RFC 8555 names no type for it."""
 RETRY_PAUSES = (2.0, 5.0)
-SETTLING = timedelta(minutes=10)
 FORGOTTEN = "it was forgotten a moment ago; settings that still name it are obtained anew by the next run"
 
 
@@ -157,6 +157,7 @@ def _passed(run: Run, cases: list[Case]) -> None:
             run.keeper.tell("", f"presenting {len(records)} challenge record{'s' if len(records) > 1 else ''}")
         _proved(run, cases, records, leftovers)
     side_by_side([partial(guarded, _finish, run, case) for case in cases if case.going])
+    side_by_side([partial(guarded, _revoke, run, case) for case in cases if _is_to_revoke(run, case)])
     side_by_side([partial(_concluded, run, case) for case in cases])
 
 
@@ -233,15 +234,6 @@ def _forgotten_since(run: Run, case: Case, read: Read) -> bool:
     return read.entry.forgotten and read.age < run.keeper.clock.now() - run.began + margin
 
 
-def believe(certificate: Certificate | None, read: Read) -> None:
-    """Raise StoreError if what was read is older than what was written: some stores are only consistent eventually."""
-    written = read.entry.revision
-    stale = written is not None and (certificate is None or certificate.revision < written)
-    # After that it is the truth: somebody has restored an earlier one, or removed it.
-    if stale and read.age < SETTLING:
-        raise StoreError("the store still shows an older certificate than was written", "the next run looks again")
-
-
 def _is_tidy(run: Run, case: Case, as_read: Entry, decision: Keep | Pause) -> bool:
     """Whether there is nothing to put in order, and nothing to go on with."""
     entry = case.entry
@@ -301,7 +293,8 @@ def _placed(run: Run, case: Case, decision: Renew) -> Order:
         _require_permission(run, spec, account)
     keeper.tell(spec.name, f"ordering: {decision.reason}")
     before = case.held
-    if spec.reuse_private_key and before and not _differs(before, spec):
+    spoilt = before is not None and case.entry.revocation is not None and case.entry.revocation.spoils(before.request)
+    if spec.reuse_private_key and before and not spoilt and not _differs(before, spec):
         request = before.request
     else:
         request = keeper.keys.new_request(spec)
@@ -522,7 +515,8 @@ def _finish(run: Run, case: Case) -> None:
 
 
 def _keep_earlier(run: Run, case: Case) -> None:
-    if case.held is not None:
+    revocation = case.entry.revocation
+    if case.held is not None and (revocation is None or not revocation.concerns(case.held)):
         try:
             run.keeper.history.keep(case.held)
         except StoreError as error:
@@ -587,6 +581,26 @@ def _patiently(run: Run, look: Callable[[], Result]) -> Result:
                 raise  # what the CA said is to be kept, for all names
             run.keeper.clock.wait(max(pause, error.retry_after or 0))
     return look()
+
+
+# Revoke: what a person wants revoked, once it is replaced.
+
+
+def _is_to_revoke(run: Run, case: Case) -> bool:
+    revocation, claim = case.entry.revocation, case.entry.claim
+    ours = claim is not None and claim.holder == run.keeper.holder
+    replaced = case.held is not None and revocation is not None and not revocation.concerns(case.held)
+    return ours and replaced and not case.busy and case.error is None
+
+
+def _revoke(run: Run, case: Case) -> None:
+    revocation = case.entry.revocation
+    assert revocation is not None  # noqa: S101 - _is_to_revoke has just seen it
+    carry_out(run.keeper, run.accounts, case.spec.name, revocation)
+    case.entry = replace(case.entry, revocation=None)
+    if case.outcome is not None:
+        reason = f"{case.outcome.reason}; {revocation.serial_number} is revoked"
+        case.outcome = replace(case.outcome, reason=reason)
 
 
 # Conclude: write down how it ended.
@@ -658,7 +672,7 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         tick=keeper.period,
         lifetime=now_held.validity.lifetime if now_held else None,
         # Inside the suggested window a try is free of the CA's limits, and the window may be short.
-        urgent=now_held is not None and (under_the_floor(now_held, now) or exempt(case.spec, now_held, now)),
+        urgent=now_held is not None and _is_urgent(case.spec, now_held, now),
         ca=case.spec.ca,
     )
     if isinstance(error, ChainError):
@@ -670,6 +684,10 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         failure = replace(failure, next_attempt=again.until)
         case.entry = replace(case.entry, failure=failure)
     return told(case.spec, now_held, "failed", case.reason or "it could not be begun", failure)
+
+
+def _is_urgent(spec: CertificateSpec, held: Held, now: datetime) -> bool:
+    return held.revoking is not None or under_the_floor(held, now) or exempt(spec, held, now)
 
 
 def _forget_account(run: Run, case: Case) -> None:

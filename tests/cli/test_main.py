@@ -34,6 +34,7 @@ COMMANDS = (
     "add",
     "forget",
     "rename",
+    "revoke",
     "policy",
     "user-data",
     "package",

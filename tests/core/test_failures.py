@@ -33,9 +33,11 @@ def from_ca(kind: str = "", retry_after: float | None = None, message: str = "no
 OF_THE_CA = {
     "accountDoesNotExist": RETRY,
     "alreadyReplaced": RETRY,
+    "alreadyRevoked": RETRY,
     "badCSR": OPERATOR,
     "badNonce": RETRY,
     "badPublicKey": OPERATOR,
+    "badRevocationReason": OPERATOR,
     "badSignatureAlgorithm": OPERATOR,
     "caa": OPERATOR,
     "compound": RETRY,

@@ -1,0 +1,338 @@
+"""Revoking: replaced first and then revoked, each exactly once, whatever happens in between."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from certkeeper.core.budget import Limit, Limits
+from certkeeper.core.decision import Ask
+from certkeeper.core.errors import AuthorityError, SettingsError
+from certkeeper.core.model import Certificate
+from certkeeper.jobs.history import history, rollback
+from certkeeper.jobs.revoke import is_done, wish, without_replacement
+from certkeeper.jobs.status import plan, status
+from certkeeper.jobs.tick import tick
+from tests.fakes import CA, WWW, Altered, FakeSealer, Fate, Killed, World, killed
+
+MOMENTS = range(1, 50)
+REUSING = replace(WWW, reuse_private_key=True)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+
+def held(world: World) -> Certificate:
+    certificate, _ = world.keeper().certificates.read("www")
+    assert certificate is not None
+    return certificate
+
+
+def issued(spec: Any = WWW, times: int = 1) -> World:
+    world = World()
+    for _ in range(times):
+        world.clock.later(DAY)
+        tick(world.keeper(), [spec], Ask(force=True))
+    return world
+
+
+def serials(world: World) -> list[str]:
+    kept = history(world.keeper(), "www")
+    return [one.certificate.chain.serial_number for one in kept if one.certificate]
+
+
+def test_a_tick_replaces_what_is_to_be_revoked_and_then_revokes_it() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "superseded")
+    (planned,) = plan(world.keeper(), [WWW])
+    (seen,) = status(world.records, [WWW], world.clock.now()).statuses
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert (planned.action, planned.reason) == ("resume", "to be revoked: superseded")
+    assert seen.state == "due"
+    assert (outcome.outcome, outcome.reason) == ("renewed", "to be revoked: superseded; 0001 is revoked")
+    assert world.authority.revoked == {"0001": 4}
+    assert serials(world) == ["0002"]
+    assert world.keeper().journal.read("www").entry.tidy
+    assert is_done(world.keeper(), "www")
+    assert tick(world.keeper(), [WWW]).outcomes[0].outcome == "kept"
+
+
+def test_it_is_not_revoked_before_it_is_replaced() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "superseded")
+    world.authority.refuse = [AuthorityError("down", status=503)]
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert outcome.outcome == "failed"
+    assert world.authority.revoked == {}
+    world.clock.later(HOUR)
+    tick(world.keeper(), [WWW])
+    assert world.authority.revoked == {"0001": 4}
+
+
+def test_a_ca_that_cannot_revoke_now_is_asked_again_by_every_tick_and_nothing_else_is_done_twice() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "superseded")
+
+    def down(*args: Any) -> None:
+        raise AuthorityError("the CA cannot be reached")
+
+    authority: Any = Altered(world.authority, revoke=down)
+    (first,) = tick(replace(world.keeper(), authorities={CA: authority}), [WWW]).outcomes
+    world.clock.later(HOUR)
+    (seen,) = status(world.records, [WWW], world.clock.now()).statuses
+
+    (second,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert (first.outcome, first.error, first.serial_number) == ("failed", "the CA cannot be reached", "0002")
+    assert seen.bad
+    assert (second.outcome, second.reason) == ("kept", "not due yet; 0001 is revoked")
+    assert len(world.authority.issued) == 2
+
+
+def test_what_somebody_else_has_revoked_is_done() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "superseded")
+    world.authority.revoked["0001"] = 0
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert outcome.outcome == "renewed"
+    assert is_done(world.keeper(), "www")
+
+
+@pytest.mark.parametrize(("reason", "same"), [("keyCompromise", False), ("superseded", True)])
+def test_a_compromised_private_key_is_not_used_again_though_the_settings_say_so(reason: str, same: bool) -> None:
+    world = issued(REUSING, times=3)
+    before = held(world)
+    assert {one.certificate and one.certificate.request.spki_sha256 for one in history(world.keeper(), "www")} == {
+        before.request.spki_sha256
+    }
+
+    wish(world.keeper(), "www", reason)
+    tick(world.keeper(), [REUSING])
+
+    assert (held(world).request.spki_sha256 == before.request.spki_sha256) == same
+    assert world.authority.revoked == ({"0003": 4} if same else {"0001": 1, "0002": 1, "0003": 1})
+    assert serials(world) == (["0004", "0002", "0001"] if same else ["0004"])
+
+
+def test_an_order_that_was_begun_with_a_compromised_private_key_is_given_up() -> None:
+    world = issued(REUSING)
+    for moment in MOMENTS:
+        with suppress(Killed):
+            tick(world.keeper(Fate(moment, True, killed)), [REUSING], Ask(by_name=True, force=True))
+        pending = world.keeper().journal.read("www").entry.pending
+        if pending is not None:
+            break
+    assert pending is not None and pending.request == held(world).request
+
+    wish(world.keeper(), "www", "keyCompromise")
+    tick(world.keeper(), [REUSING], Ask(by_name=True))
+
+    assert held(world).request.spki_sha256 != pending.request.spki_sha256
+    assert is_done(world.keeper(), "www")
+
+
+def test_an_earlier_one_can_be_revoked_and_what_is_current_stays() -> None:
+    world = issued(times=2)
+    (_, earlier) = history(world.keeper(), "www")
+
+    wish(world.keeper(), "www", "cessationOfOperation", earlier.revision)
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert (outcome.outcome, outcome.reason) == ("kept", "not due yet; 0001 is revoked")
+    assert world.authority.revoked == {"0001": 5}
+    assert serials(world) == ["0002"]
+    assert len(world.authority.issued) == 2
+
+
+def test_revoking_a_pinned_certificate_ends_the_pin() -> None:
+    world = issued(times=2)
+    rollback(world.keeper(), "www")
+    wish(world.keeper(), "www", "superseded")
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert outcome.outcome == "renewed"
+    assert world.authority.revoked == {"0001": 4}
+
+
+def test_what_is_to_be_revoked_cannot_be_rolled_back_to() -> None:
+    world = issued(times=2)
+    (_, earlier) = history(world.keeper(), "www")
+    wish(world.keeper(), "www", "superseded", earlier.revision)
+
+    with pytest.raises(SettingsError, match="is to be revoked"):
+        rollback(world.keeper(), "www")
+
+
+def test_a_wish_may_be_repeated_and_another_one_must_wait() -> None:
+    world = issued(times=2)
+    (_, earlier) = history(world.keeper(), "www")
+    first = wish(world.keeper(), "www", "superseded")
+
+    assert wish(world.keeper(), "www", "superseded") == first
+    assert wish(world.keeper(), "www", "unspecified") == replace(first, reason="unspecified")
+    with pytest.raises(SettingsError, match="0002 is to be revoked first") as caught:
+        wish(world.keeper(), "www", "superseded", earlier.revision)
+    assert caught.value.hint == "finish that: certkeeper renew www"
+
+
+@pytest.mark.parametrize(
+    ("days", "revision", "what"),
+    [(0, 7, "nothing of www can be revoked"), (100, None, "has expired")],
+    ids=["no such revision", "expired"],
+)
+def test_what_cannot_be_revoked_is_refused(days: int, revision: int | None, what: str) -> None:
+    world = issued()
+    world.clock.later(timedelta(days=days))
+    before = dict(world.records.objects)
+
+    with pytest.raises(SettingsError, match=what):
+        wish(world.keeper(), "www", "superseded", revision)
+
+    assert world.records.objects == before
+
+
+def test_a_name_that_has_left_the_settings_is_revoked_without_a_replacement_when_a_person_says_so() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "cessationOfOperation")
+    tick(world.keeper(), [])
+    untouched = dict(world.authority.revoked)
+
+    without_replacement(world.keeper(), "www")
+
+    assert untouched == {}
+    assert world.authority.revoked == {"0001": 5}
+    assert held(world).chain.serial_number == "0001"
+    assert world.keeper().journal.read("www").entry.tidy
+
+
+def test_the_reserve_may_be_spent_to_replace_what_is_to_be_revoked() -> None:
+    limits = {CA: Limits(exact_set=Limit(2, 7 * DAY))}
+    world = World()
+    tick(replace(world.keeper(), limits=limits), [WWW])
+    (refused,) = tick(replace(world.keeper(), limits=limits), [WWW], Ask(force=True)).outcomes
+    wish(world.keeper(), "www", "keyCompromise")
+
+    (outcome,) = tick(replace(world.keeper(), limits=limits), [WWW]).outcomes
+
+    assert refused.outcome == "waiting"
+    assert outcome.outcome == "renewed"
+
+
+# Killed and paused anywhere.
+
+
+def assert_replaced_and_revoked_once(world: World) -> None:
+    entry = world.keeper().journal.read("www").entry
+    assert len(world.authority.issued) == 2
+    assert held(world).chain.serial_number == "0002"
+    assert world.authority.revoked == {"0001": 1}
+    assert entry.closed and entry.records == () and entry.failure is None
+    assert world.dns.records == set()
+    assert serials(world) == ["0002"]
+    opened = FakeSealer().open(held(world).request.private_key, {"certkeeper-name": "www"})
+    assert opened.startswith(b"private key")
+
+
+def test_the_moments_cover_a_whole_revocation() -> None:
+    world = issued()
+    world.authority.proven.clear()
+    wish(world.keeper(), "www", "keyCompromise")
+    fate = Fate(MOMENTS.stop, after=False, happening=killed)
+
+    tick(world.keeper(fate), [WWW])
+
+    assert 25 < fate.calls < MOMENTS.stop
+    assert_replaced_and_revoked_once(world)
+
+
+@pytest.mark.parametrize("by_name", [False, True], ids=["schedule", "by name"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_anywhere_a_later_run_replaces_and_revokes_exactly_once(moment: int, after: bool, by_name: bool) -> None:
+    world = issued(REUSING)
+    world.authority.proven.clear()
+    wish(world.keeper(), "www", "keyCompromise")
+    with suppress(Killed):
+        tick(world.keeper(Fate(moment, after, killed)), [REUSING], Ask(by_name=True))
+    assert held(world).chain.serial_number == "0002" or world.authority.revoked == {}
+    if not by_name:
+        world.clock.later(HOUR)
+
+    tick(world.keeper(), [REUSING], Ask(by_name=by_name))
+
+    assert_replaced_and_revoked_once(world)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_paused_anywhere_while_another_runs_it_is_replaced_and_revoked_exactly_once(moment: int, after: bool) -> None:
+    world = issued()
+    world.authority.proven.clear()
+    wish(world.keeper(), "www", "keyCompromise")
+
+    def another() -> None:
+        world.clock.later(timedelta(minutes=16))
+        tick(world.keeper(), [WWW])
+
+    tick(world.keeper(Fate(moment, after, another)), [WWW])
+
+    assert_replaced_and_revoked_once(world)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", range(1, 12))
+def test_a_wish_that_was_killed_was_made_or_not_and_can_be_repeated(moment: int, after: bool) -> None:
+    world = issued()
+    with suppress(Killed):
+        wish(world.keeper(Fate(moment, after, killed)), "www", "keyCompromise")
+
+    wish(world.keeper(), "www", "keyCompromise")
+    tick(world.keeper(), [WWW])
+
+    assert_replaced_and_revoked_once(world)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_wish_that_comes_while_a_tick_is_paused_is_carried_out(moment: int, after: bool) -> None:
+    world = issued()
+    world.clock.later(65 * DAY)
+
+    def wished() -> None:
+        wish(world.keeper(), "www", "keyCompromise")
+
+    fate = Fate(moment, after, wished)
+    tick(world.keeper(fate), [WWW])
+    if not fate.came:
+        return
+    world.clock.later(HOUR)
+    tick(world.keeper(), [WWW])
+
+    entry = world.keeper().journal.read("www").entry
+    assert len(world.authority.revoked) == 1
+    assert held(world).chain.serial_number not in world.authority.revoked
+    assert entry.closed and entry.failure is None
+    assert len(world.authority.issued) <= 3
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", range(1, 16))
+def test_killed_anywhere_without_a_replacement_it_can_be_repeated(moment: int, after: bool) -> None:
+    world = issued()
+    wish(world.keeper(), "www", "keyCompromise")
+    with suppress(Killed):
+        without_replacement(world.keeper(Fate(moment, after, killed)), "www")
+
+    without_replacement(world.keeper(), "www")
+
+    assert world.authority.revoked == {"0001": 1}
+    assert is_done(world.keeper(), "www")

@@ -1,0 +1,134 @@
+"""`certkeeper revoke` on real parts, and what happens when a CA revokes by itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from certkeeper import config, wiring
+from certkeeper.jobs.account import established
+from certkeeper.sandbox.authority import Pebble
+from certkeeper.sandbox.calls import Call, Dropped, Phase
+from tests.live.keepers import ROOT, Keeper
+from tests.live.operators import Operator
+
+pytestmark = pytest.mark.live
+
+
+def status_of(operator: Operator, serial: str) -> str:
+    authority = operator.sandbox.ca
+    assert isinstance(authority, Pebble)
+    return authority.certificate_status(serial)
+
+
+def pulled(operator: Operator, into: Path) -> str:
+    """What an instance says that pulls now."""
+    command = [sys.executable, "-m", "certkeeper.client", operator.name, "--from", operator.store, "--into", str(into)]
+    done = subprocess.run(
+        command, env=operator.environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode in (0, 3), done.stderr
+    return done.stdout
+
+
+def serial_of(operator: Operator) -> str:
+    certificate = operator.certificate()
+    assert certificate is not None
+    return certificate.chain.serial_number
+
+
+def test_a_certificate_is_replaced_then_revoked_at_the_ca_and_instances_take_the_new_one(
+    operator: Operator, tmp_path: Path
+) -> None:
+    operator.settings(more="[defaults]\nreuse_private_key = true")
+    assert operator.renew().status == 0
+    old = operator.certificate()
+    assert old is not None
+    assert f"installed {old.chain.serial_number}" in pulled(operator, tmp_path)
+
+    said = operator.run("revoke", operator.name, "--reason", "keyCompromise", "--yes")
+
+    assert said.status == 0, said.talk
+    new = operator.certificate()
+    assert new is not None
+    assert new.request.spki_sha256 != old.request.spki_sha256
+    assert status_of(operator, old.chain.serial_number) == "Revoked"
+    assert status_of(operator, new.chain.serial_number) == "Valid"
+    assert f"{old.chain.serial_number} is revoked (keyCompromise)" in said.talk
+    stored, revoked = operator.calls("acme", "certificate")[-1], operator.calls("acme", "revokeCert")
+    assert len(revoked) == 1 and revoked[0].at > stored.at
+    assert f"installed {new.chain.serial_number}" in pulled(operator, tmp_path)
+    assert not [path for path in operator.objects() if path.startswith("history/")]
+    operator.assert_one_good_certificate(issued=2)
+
+
+def test_without_a_yes_nothing_is_revoked(operator: Operator) -> None:
+    operator.renew()
+    before = operator.objects()
+
+    said = operator.run("revoke", operator.name, "--reason", "superseded")
+
+    assert said.status == 2
+    assert "confirm it with --yes" in said.talk
+    assert operator.objects() == before
+
+
+@pytest.mark.parametrize(
+    ("phase", "operation"),
+    [("after", "finalize"), ("after", "certificate"), ("before", "revokeCert"), ("after", "revokeCert")],
+)
+def test_killed_on_the_way_the_schedule_replaces_and_revokes_exactly_once(
+    operator: Operator, operation: str, phase: Phase
+) -> None:
+    assert operator.renew().status == 0
+    old = serial_of(operator)
+    keeper: list[Keeper] = []
+
+    def watch(now: Phase, call: Call) -> None:
+        if (now, call.operation) == (phase, operation):
+            keeper[0].kill()
+            raise Dropped
+
+    with operator.watching(watch):
+        keeper.append(operator.start("revoke", operator.name, "--reason", "superseded", "--yes"))
+        assert keeper[0].end().status < 0
+    operator.age(operator.name, 3600)
+
+    assert operator.renew().status == 0
+
+    assert status_of(operator, old) == "Revoked"
+    assert status_of(operator, serial_of(operator)) == "Valid"
+    operator.assert_one_good_certificate(issued=2)
+
+
+def test_what_the_ca_has_revoked_by_itself_is_replaced_in_one_run_and_instances_take_the_new_one(
+    operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert operator.renew().status == 0
+    old = operator.certificate()
+    assert old is not None
+    pulled(operator, tmp_path)
+    for name in list(os.environ):
+        monkeypatch.delenv(name)
+    for name, value in operator.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = config.read(operator.config)
+    with wiring.wired(settings, timedelta(minutes=1)) as wired:
+        account = established(wired.keeper, settings.ca.directory)
+        leaf = old.chain.pem.partition("-----END CERTIFICATE-----")
+        wired.keeper.authorities[settings.ca.directory].revoke(account, leaf[0] + leaf[1] + "\n", 0)
+        # As if the CA's pause between two questions (six hours) had passed.
+        wired.keeper.records.delete("index")
+
+    said = operator.renew()
+
+    outcome = said.outcomes[operator.name]
+    assert (outcome["outcome"], outcome["reason"]) == ("renewed", "the CA wants it replaced")
+    assert status_of(operator, old.chain.serial_number) == "Revoked"
+    assert f"installed {serial_of(operator)}" in pulled(operator, tmp_path)
+    operator.assert_one_good_certificate(issued=2)
