@@ -300,14 +300,18 @@ def _problem(response: requests.Response) -> AuthorityError | None:
         links = requests.utils.parse_header_links(response.headers.get("Link", ""))
         terms = [str(one["url"]) for one in links if one.get("rel") == "terms-of-service"]
         detail = f"{detail}: {' '.join([instance] if isinstance(instance, str) else terms)}"
-    subproblems = said.get("subproblems")
     return AuthorityError(
         _one_line(detail),
         kind="" if "about:" in kind else kind,
         status=response.status_code,
         retry_after=retry_after(response.headers, datetime.now(UTC)),
-        subproblems=tuple(_subproblem(one) for one in subproblems) if isinstance(subproblems, list) else (),
+        subproblems=_subproblems(said),
     )
+
+
+def _subproblems(said: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    listed = said.get("subproblems")
+    return tuple(_subproblem(one) for one in listed) if isinstance(listed, list) else ()
 
 
 def _subproblem(said: object) -> tuple[str, str, str]:
@@ -383,6 +387,7 @@ def _stated(said: object) -> Problem | None:
         str(said.get("type", "")).removeprefix(URN),
         _one_line(str(said.get("detail", "the CA does not say why"))),
         str(identifier["value"]) if isinstance(identifier, dict) and "value" in identifier else None,
+        _subproblems(said),
     )
 
 

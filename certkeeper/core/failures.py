@@ -131,7 +131,8 @@ def classify(error: CertkeeperError) -> str:
             return PAUSED
         if error.retry_after is not None:
             return WAIT
-        return TABLE[error.kind][0] if error.kind in TABLE else RETRY
+        kind = _kind(error)
+        return TABLE[kind][0] if kind in TABLE else RETRY
     if isinstance(error, (StoreError, OutOfTime, Conflict)):
         return RETRY
     if isinstance(error, (DocumentError, SealingError, DnsError)):
@@ -142,6 +143,12 @@ def classify(error: CertkeeperError) -> str:
 def needs_a_person(failure: Failure) -> bool:
     """Whether no later attempt will mend it by itself."""
     return failure.next_attempt is None or (failure.kind in TABLE and TABLE[failure.kind][0] == OPERATOR)
+
+
+def _kind(error: AuthorityError) -> str:
+    """The problem type, or that of all its subproblems where it is no more than their sum (section 6.7.1)."""
+    kinds = {kind for _, kind, _ in error.subproblems}
+    return kinds.pop() if error.kind in ("", "compound") and len(kinds) == 1 else error.kind
 
 
 def concerns_all(error: CertkeeperError) -> bool:
@@ -167,7 +174,8 @@ def hint_of(error: CertkeeperError) -> str | None:
             found = _UNPAUSE.search(error.message)
             page = found.group(0) if found else "its page"
             return f"the CA has paused these names; visit {page}, then: certkeeper renew NAME"
-        return TABLE[error.kind][1] if error.kind in TABLE else None
+        kind = _kind(error)
+        return TABLE[kind][1] if kind in TABLE else None
     return None
 
 

@@ -12,11 +12,15 @@ from typing import Union
 
 @dataclass(frozen=True)
 class Problem:
-    """An RFC 7807 problem document of an order, an authorization or a challenge; `kind` without the URN."""
+    """An RFC 7807 problem document of an order, an authorization or a challenge; `kind` without the URN.
+
+    `subproblems` holds (identifier, kind, detail) for each subproblem (RFC 8555 section 6.7.1).
+    """
 
     kind: str
     detail: str
     identifier: str | None = None
+    subproblems: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -92,6 +93,14 @@ class Case:
         return self.working and not self.busy and self.error is None and self.outcome is None
 
 
+class HeldOff(Exception):  # noqa: N818 - not a failure: another name has been told to wait, for all
+    """A CA has asked everybody to wait."""
+
+    def __init__(self, hold: Hold) -> None:
+        super().__init__(hold.why)
+        self.hold = hold
+
+
 class Run:
     """What the cases of one tick share: the accounts and the hosted zones, each asked for once, and the CAs' limits."""
 
@@ -102,6 +111,9 @@ class Run:
         self._counting = Lock()
         self.began = keeper.clock.now()
         self._lock = Lock()
+        self._turns: dict[str, Lock] = {}
+        self._taking: set[str] = set()
+        self._told: dict[str, Case] = {}
         self._answers: dict[object, Any] = {}
 
     def decided(self, case: Case, bound: str | None) -> Decision:
@@ -137,12 +149,36 @@ class Run:
         issued = case.held.issued if case.held else ()
         put(self._ledger, case.spec.name, case.entry.spent, held(case.held), issued)
 
-    def hold_off(self, case: Case, error: CertkeeperError) -> None:
-        """If a CA wants to be left alone altogether, have the other names know."""
-        if isinstance(error, AuthorityError) and failures.concerns_all(error):
-            until = self.keeper.clock.now() + timedelta(seconds=error.retry_after or 0)
-            with self._counting:
-                self._ledger.hold(case.spec.ca, Hold(until, failures.held_off(failures.sentence(error))))
+    def hold_off(self, case: Case, error: CertkeeperError) -> Hold | None:
+        """If a CA wants to be left alone altogether, have the other names know. What it said, if it was another one
+        that was told so first.
+        """
+        if not isinstance(error, AuthorityError) or not failures.concerns_all(error):
+            return None
+        until = self.keeper.clock.now() + timedelta(seconds=error.retry_after or 0)
+        hold = Hold(until, failures.held_off(failures.sentence(error)))
+        with self._counting:
+            self._ledger.hold(case.spec.ca, hold)
+            return hold if self._told.setdefault(case.spec.ca, case) is not case else None
+
+    @contextmanager
+    def turn(self, case: Case) -> Iterator[None]:
+        """Orders at a CA go alone until it has taken one: should it refuse everybody, it is asked once. Raises HeldOff
+        for whoever comes after that.
+        """
+        ca = case.spec.ca
+        with self._counting:
+            lock = self._turns.setdefault(ca, Lock())
+        with nullcontext() if ca in self._taking else lock:
+            hold = self.held_off(case)
+            if hold is not None:
+                raise HeldOff(hold)
+            try:
+                yield
+            except CertkeeperError as error:
+                self.hold_off(case, error)
+                raise
+            self._taking.add(ca)
 
     def held_off(self, case: Case) -> Hold | None:
         """Until when the case's CA is to be left alone."""
@@ -209,17 +245,26 @@ def guarded(step: Callable[[Run, Case], None], run: Run, case: Case) -> None:
     try:
         if run.keeper.clock.remaining() <= timedelta(0):
             raise OutOfTime("out of time")
-        if case.working and (hold := run.held_off(case)) is not None:
-            case.outcome = still(case.spec, case.public, case.entry.failure, Pause(case.reason, hold.until, hold.why))
-            return
+        hold = run.held_off(case) if case.working else None
+        if hold is not None:
+            raise HeldOff(hold)
         step(run, case)
     except Conflict:
         case.busy = True
+    except HeldOff as error:
+        _hold_back(case, error.hold)
     except CertkeeperError as error:
-        case.error = error
-        run.hold_off(case, error)
+        hold = run.hold_off(case, error)
+        if hold is not None:
+            _hold_back(case, hold)
+        else:
+            case.error = error
     except Exception as error:  # noqa: BLE001 - the one broad one: a defect met by one name stays with that name
         case.error = surprise(error)
+
+
+def _hold_back(case: Case, hold: Hold) -> None:
+    case.outcome = still(case.spec, case.public, case.entry.failure, Pause(case.reason, hold.until, hold.why))
 
 
 def persistently(name: str, attempt: Callable[[], Result]) -> Result:

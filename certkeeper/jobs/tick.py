@@ -206,11 +206,11 @@ def _open(run: Run, case: Case) -> None:
     if not isinstance(decision, Renew) and (not begun or _is_to_wait(run, case, decision)):
         return
     # What was begun is finished, due or not, affordable or not: it may be paid for already.
+    case.reason = decision.reason if isinstance(decision, Renew) else "an earlier run began it"
     case.account = run.accounts.of(case.spec.ca)
     case.order = _resumed(run, case) or (_placed(run, case, decision) if isinstance(decision, Renew) else None)
     if case.order is not None:
         case.outcome, case.working = None, True
-        case.reason = decision.reason if isinstance(decision, Renew) else "an earlier run began it"
         _note_what_to_prove(run, case)
 
 
@@ -335,14 +335,16 @@ def _ordered(run: Run, case: Case, account: Account) -> Order:
     replaces = _predecessor(case, account)
     if replaces is not None:
         try:
-            return authority.new_order(account, spec.identifiers, spec.profile, replaces)
+            with run.turn(case):
+                return authority.new_order(account, spec.identifiers, spec.profile, replaces)
         except AuthorityError as error:
             # RFC 9773 section 5: replaced already, or by an order that nobody here remembers. The CA counts the
             # certificate against its limits then, but hands out the same order again if there is one.
             if error.kind not in ("alreadyReplaced", "malformed", "unauthorized") and error.status not in (404, 409):
                 raise
     try:
-        return authority.new_order(account, spec.identifiers, spec.profile)
+        with run.turn(case):
+            return authority.new_order(account, spec.identifiers, spec.profile)
     except AuthorityError as error:
         raise unusable(error, spec.ca) from None
 
@@ -471,7 +473,7 @@ def _answered(run: Run, case: Case, one: Authorization) -> None:
 
 def _blamed(problem: Problem) -> AuthorityError:
     about = f"{problem.identifier}: " if problem.identifier else ""
-    return AuthorityError(f"{about}{problem.detail}", kind=problem.kind)
+    return AuthorityError(f"{about}{problem.detail}", kind=problem.kind, subproblems=problem.subproblems)
 
 
 # Finish: finalize behind the fence, download, prove the chain, write the certificate.

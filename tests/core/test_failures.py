@@ -116,6 +116,35 @@ def test_subproblems_name_their_identifiers() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "kinds", "expected"),
+    [
+        pytest.param("compound", ("caa", "caa"), OPERATOR, id="all of one kind"),
+        pytest.param("compound", ("caa", "dns"), RETRY, id="of several kinds"),
+        pytest.param("serverInternal", ("caa",), RETRY, id="a kind of its own"),
+    ],
+)
+def test_a_compound_problem_is_what_its_parts_are(kind: str, kinds: tuple[str, ...], expected: str) -> None:
+    error = AuthorityError("no", kind=kind, subproblems=tuple(("a.test", one, "no") for one in kinds))
+
+    assert classify(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "concerns_all"),
+    [
+        pytest.param(AuthorityError("busy", status=503, retry_after=60.0), True, id="a CA that is down"),
+        pytest.param(AuthorityError("busy", status=503), False, id="down, and it does not say until when"),
+        pytest.param(from_ca("rateLimited", 60.0, "too many new orders (300) from this account"), True, id="orders"),
+        pytest.param(from_ca("rateLimited", 60.0, "too many certificates (5) for this exact set"), False, id="a set"),
+        pytest.param(from_ca("rateLimited", 60.0, "too many failed authorizations (5)"), False, id="failures"),
+        pytest.param(StoreError("no"), False, id="the store"),
+    ],
+)
+def test_what_concerns_all_orders(error: CertkeeperError, concerns_all: bool) -> None:
+    assert failures.concerns_all(error) is concerns_all
+
+
 # When.
 
 
@@ -168,6 +197,28 @@ def test_the_cas_word_always_wins(retry_after: float, urgent: bool, hours: float
 
     assert failure.next_attempt == START + hours * HOUR
     assert failure.not_before == START + timedelta(seconds=retry_after)
+
+
+def test_a_wait_that_the_ca_asked_for_outlives_the_next_failure_and_no_longer_than_it_lasts() -> None:
+    def next_one(before: Failure | None, error: CertkeeperError, at: datetime) -> Failure:
+        return failed(before, error, at, tick=HOUR, lifetime=None, urgent=False, ca="https://ca.test")
+
+    first = next_one(None, from_ca("rateLimited", 30 * 3600.0), START)
+
+    assert next_one(first, StoreError("no"), START + HOUR).not_before == START + 30 * HOUR
+    assert next_one(first, StoreError("no"), START + 31 * HOUR).not_before is None
+
+
+def test_what_a_ca_has_paused_has_no_next_attempt_but_a_persons() -> None:
+    paused = failed(
+        None, from_ca("rateLimited", None, f"visit {PAGE}"), START, tick=HOUR, lifetime=None, urgent=True, ca="a"
+    )
+
+    assert paused.next_attempt is None
+    assert failures.needs_a_person(paused)
+    assert paused.wait_until("a", by_name=False) is None
+    assert paused.wait_until("a", by_name=True) == START
+    assert failures.from_fields(failures.fields(paused)) == paused
 
 
 def test_a_row_of_failures_remembers_since_when_and_tells_the_last() -> None:

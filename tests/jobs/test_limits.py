@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from threading import Event
 from typing import Any
 
 import pytest
 
+from certkeeper.adapters.threads import Threads
 from certkeeper.core.budget import (
     EXACT_SET,
     FAILED_AUTHORIZATIONS,
@@ -377,6 +380,30 @@ def test_a_wait_that_concerns_all_orders_is_met_once_and_kept_by_all_names_until
     assert {one.next_attempt for one in second} == {START + 5 * HOUR}
     assert named.outcome == "waiting"
     assert {one.outcome for one in third} == {"renewed"}
+
+
+def test_names_that_are_under_way_at_once_ask_a_ca_that_refuses_everybody_once() -> None:
+    at = scene()
+    specs = [spec_of(f"n{number}", f"n{number}.example.com") for number in range(6)]
+    asked: list[Sequence[str]] = []
+    more = Event()
+
+    def new_order(
+        account: Account, identifiers: Sequence[str], profile: str | None, replaces: str | None = None
+    ) -> Order:
+        asked.append(identifiers)
+        if len(asked) > 1:
+            more.set()
+        more.wait(0.3)  # for any that does not wait for the answer
+        raise AuthorityError("busy", status=503, retry_after=3600.0)
+
+    with closing(Threads(6)) as threads:
+        keeper = replace(at.keeper(new_order=new_order), side_by_side=threads)
+        outcomes = tick(keeper, specs).outcomes
+
+    assert len(asked) == 1
+    assert sorted(one.outcome for one in outcomes) == ["failed"] + ["waiting"] * 5
+    assert {one.reason for one in outcomes} == {"not issued yet"}
 
 
 def test_a_wait_that_concerns_one_set_holds_up_nobody_else() -> None:
