@@ -31,12 +31,12 @@ def _botocore(
 @pytest.mark.parametrize("seed", range(60))
 def test_signs_any_request_as_botocore_does(seed: int) -> None:
     dice = random.Random(seed)
-    service = dice.choice(["s3", "s3", "kms"])
-    region = dice.choice(["eu-west-1", "us-gov-east-1", "cn-north-1", "ap-southeast-4"])
-    token = dice.choice(["", "IQoJb3//+=="])
+    service = dice.choice(["s3", "s3", "kms", "secretsmanager"])
+    region = dice.choice(["eu-west-1", "us-gov-east-1", "cn-north-1", "ap-southeast-4", "eusc-de-east-1"])
+    token = dice.choice(["", "IQoJb3//+==", "x" * 1500])
     key = "".join(dice.choice(ODD) for _ in range(dice.randint(1, 40)))
     path = encoded_path("/" + key) if service == "s3" else "/"
-    body = dice.randbytes(dice.randint(0, 50)) if service == "kms" else b""
+    body = dice.randbytes(dice.randint(0, 50)) if service != "s3" else b""
     headers = {"host": "bucket.s3.example.com:8443"}
     if dice.random() < 0.5:
         headers |= {"if-none-match": '"abc  def"', "x-amz-expected-bucket-owner": " 1234 "}
