@@ -126,6 +126,22 @@ def test_from_an_image_with_the_boot_unit_nginx_starts_with_the_certificate_at_o
         machine.close()
 
 
+def test_the_timer_making_up_for_a_missed_hour_does_not_hold_up_the_server(
+    region: Region, operator: Operator, image: Path
+) -> None:
+    machine = Machine(region, "203.0.113.14", image)
+    try:
+        # So the timer's pull would be the first to have the lock, if it did not wait for the boot's.
+        machine.write("etc/systemd/system/certkeeper-boot.service.d/late.conf", "[Service]\nExecStartPre=sleep 3\n")
+        machine.boot()
+        machine.wait_until(lambda: bool(machine.serves(operator.name)), "serving")
+
+        assert_nginx_started_once_and_after_the_pull(machine)
+        machine.wait_until(lambda: "unchanged" in machine.journal("certkeeper-pull.service"), "pulled by the timer")
+    finally:
+        machine.close()
+
+
 def test_a_store_that_is_away_for_the_first_seconds_is_waited_for(
     region: Region, sandbox: Sandbox, operator: Operator, image: Path, user_data: str
 ) -> None:
