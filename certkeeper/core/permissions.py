@@ -138,7 +138,7 @@ def renewer(deployment: Deployment) -> Policy:
 
 
 def widened(deployment: Deployment) -> tuple[str, ...]:
-    """What the renewer's policy says more broadly than the settings, in sentences, since it would be too large."""
+    """What the policies say more broadly than the settings, in sentences, since they would be too large."""
     text = json.dumps(renewer(deployment))
     zones, names = _zones(deployment), _own_names(deployment)
     said = []
@@ -146,11 +146,16 @@ def widened(deployment: Deployment) -> tuple[str, ...]:
         said.append(f"the renewer's policy names any hosted zone of the account: {len(zones)} are too many to list")
     if names and ANY_CHALLENGE in text and ANY_CHALLENGE not in names:
         said.append(f"the renewer's policy names {ANY_CHALLENGE}: {len(names)} challenge names are too many to list")
+    if deployment.kms_key is not None and {OPENED: ANY_NAME} in [
+        one.get("Condition", {}).get("StringLike") for one in key_policy(deployment)["Statement"]
+    ]:
+        said.append(f"the KMS key's policy lets readers open any name: {len(deployment.specs)} are too many to list")
     return tuple(said)
 
 
 # Zones exact, challenge names exact. A challenge name lies in one zone, so without the zones little is lost.
 _LADDER = ((True, True), (False, True), (True, False), (False, False))
+ANY_NAME, OPENED = "*", "kms:EncryptionContext:certkeeper-name"
 CHALLENGE, ANY_CHALLENGE = "_acme-challenge.", "_acme-challenge.*"
 
 
@@ -296,8 +301,9 @@ def _secret_of(deployment: Deployment, name: str) -> str:
 def _opening_statements(
     deployment: Deployment, resource: Arn, names: Sequence[str], **conditions: Any
 ) -> list[Statement]:
-    named = {"kms:EncryptionContext:certkeeper-name": _one_or_all(names)}
-    statements = [_allow("OpenOwnPrivateKeys", "kms:Decrypt", resource, StringEquals=named, **conditions)]
+    operator = "StringLike" if ANY_NAME in names else "StringEquals"
+    named = {operator: {OPENED: _one_or_all(names)}}
+    statements = [_allow("OpenOwnPrivateKeys", "kms:Decrypt", resource, **named, **conditions)]
     if deployment.sealed_secrets:
         secrets = [_secret_of(deployment, name) for name in names]
         statements.append(
@@ -352,6 +358,12 @@ def zone_role_trust(deployment: Deployment) -> Policy:
 
 def bucket_policy(deployment: Deployment) -> Policy:
     """TLS only; and readers of other accounts may read their names. Raises SettingsError if S3 would not take it."""
+    hint = "let readers of other accounts share names, or keep their certificates in a deployment of their own"
+    policies = (_bucket_policy(deployment, exact=exact) for exact in (True, False))
+    return _fitting("the bucket's policy", policies, BUCKET_POLICY, hint)
+
+
+def _bucket_policy(deployment: Deployment, *, exact: bool) -> Policy:
     bucket = [deployment.bucket_arn, f"{deployment.bucket_arn}/*"]
     only_tls = {
         "Sid": "TlsOnly",
@@ -363,11 +375,10 @@ def bucket_policy(deployment: Deployment) -> Policy:
     }
     statements = [only_tls]
     if deployment.secrets_prefix is None:
-        for number, (readers, names) in enumerate(_shared(deployment, foreign_only=True), 1):
+        for number, (readers, names) in enumerate(_shared(deployment, foreign_only=True, exact=exact), 1):
             objects = [deployment.object_arn(f"certificates/{name}") for name in names]
             statements.append(_granted("s3:GetObject", objects, readers, sid=f"ReadCertificates{number}"))
-    hint = "let readers of other accounts share names, or keep their certificates in a deployment of their own"
-    return checked("the bucket's policy", _policy(statements), BUCKET_POLICY, hint)
+    return _policy(statements)
 
 
 def key_policy(deployment: Deployment) -> Policy:
@@ -375,17 +386,30 @@ def key_policy(deployment: Deployment) -> Policy:
 
     Raises SettingsError if KMS would not take it.
     """
+    hint = "let names share their readers (defaults.readers), or split the certificates over several deployments"
+    policies = (_key_policy(deployment, exact=exact) for exact in (True, False))
+    return _fitting("the KMS key's policy", policies, KEY_POLICY, hint)
+
+
+def _key_policy(deployment: Deployment, *, exact: bool) -> Policy:
     root = f"arn:{deployment.partition}:iam::{deployment.account}:root"
     administer = {**_allow("Administer", ADMINISTRATION, "*"), "Principal": {"AWS": root}}
     uses = _sealing_statements(deployment, "*")
     if deployment.sealed_secrets:
         uses.append(_encrypts_secrets(deployment, "*", deployment.secret_arn("*")))
     statements = [administer, *(_to(one, [deployment.renewer_role]) for one in uses)]
-    for number, (readers, names) in enumerate(_shared(deployment), 1):
+    for number, (readers, names) in enumerate(_shared(deployment, exact=exact), 1):
         opening = _opening_statements(deployment, "*", names)
         statements += [_to({**one, "Sid": f"{one['Sid']}{number}"}, readers) for one in opening]
-    hint = "let names share their readers (defaults.readers), or split the certificates over several deployments"
-    return checked("the KMS key's policy", _policy(statements), KEY_POLICY, hint)
+    return _policy(statements)
+
+
+def _fitting(what: str, policies: Iterable[Policy], limit: int, hint: str) -> Policy:
+    """The first that is small enough: with every name in it, or with a * for readers that read every name anyway."""
+    for policy in policies:
+        if size(policy) <= limit:
+            return policy
+    return checked(what, policy, limit, hint)
 
 
 def secret_policy(deployment: Deployment, name: str) -> Policy | None:
@@ -408,14 +432,20 @@ def secret_policy(deployment: Deployment, name: str) -> Policy | None:
     return checked("the secret's policy", _policy([statement]), SECRET_POLICY, "name fewer readers")
 
 
-def _shared(deployment: Deployment, *, foreign_only: bool = False) -> list[tuple[list[str], list[str]]]:
-    """Readers with their names: names of the same readers stand together."""
+def _shared(
+    deployment: Deployment, *, foreign_only: bool = False, exact: bool = True
+) -> list[tuple[list[str], list[str]]]:
+    """Readers with their names: names of the same readers stand together; not `exact`, a * stands for all there are."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for spec in deployment.specs:
         readers = {one for one in spec.readers if not foreign_only or account_of(one) != deployment.account}
         if readers:
             groups.setdefault(tuple(sorted(readers)), []).append(spec.name)
-    return [(list(readers), sorted(names)) for readers, names in sorted(groups.items())]
+    every = len(deployment.specs)
+    return [
+        (list(readers), [ANY_NAME] if not exact and len(names) == every else sorted(names))
+        for readers, names in sorted(groups.items())
+    ]
 
 
 def _granted(action: str, resources: Arn | Iterable[str] | None, principals: Sequence[str], *, sid: str) -> Statement:

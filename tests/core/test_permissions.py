@@ -104,6 +104,18 @@ def test_names_of_the_same_readers_share_a_statement() -> None:
     assert [one["Sid"] for one in policy["Statement"]][-1] == "OpenOwnPrivateKeys1"
 
 
+def test_readers_of_all_of_too_many_names_are_let_in_to_any_name_which_is_told() -> None:
+    specs = tuple(CertificateSpec(f"n{n}.example.com", (f"n{n}.example.com",), CA, readers=(WEB,)) for n in range(3000))
+    all_alike, one_differs = replace(DEPLOYMENT, specs=specs), (*specs[1:], replace(specs[0], readers=(SHOP,)))
+
+    opened = statement(permissions.key_policy(all_alike), "OpenOwnPrivateKeys1")
+
+    assert opened["Condition"]["StringLike"] == {"kms:EncryptionContext:certkeeper-name": "*"}
+    assert "3000 are too many to list" in permissions.widened(all_alike)[0]
+    with pytest.raises(SettingsError, match="KMS key's policy"):
+        permissions.key_policy(replace(DEPLOYMENT, specs=one_differs))
+
+
 def test_record_names_are_normalised_as_route_53_does() -> None:
     assert permissions.normalised("_Acme-Challenge.Example.COM.") == "_acme-challenge.example.com"
     assert permissions.normalised("*.example.com") == "\\052.example.com"
