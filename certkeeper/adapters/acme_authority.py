@@ -10,7 +10,6 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from threading import Lock, local
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -25,6 +24,7 @@ from josepy.jwk import JWKEC
 
 from certkeeper import __version__
 from certkeeper.core.errors import AuthorityError
+from certkeeper.core.failures import retry_after
 from certkeeper.core.model import Account, Sealed
 from certkeeper.core.order import Authorization, Challenge, Order, Problem
 from certkeeper.core.ports import Sealer
@@ -32,7 +32,6 @@ from certkeeper.core.ports import Sealer
 # A CA that refuses half of all nonces refuses thirty in a row once in a thousand million requests.
 NONCE_TRIES = 30
 TIMEOUT = (5, 30)
-LONGEST_RETRY_AFTER = 7 * 86400.0
 URN = "urn:ietf:params:acme:error:"
 PEM_CHAIN = "application/pem-certificate-chain"
 JOSE = {"Content-Type": "application/jose+json"}
@@ -320,22 +319,6 @@ def _subproblem(said: object) -> tuple[str, str, str]:
     identifier = said.get("identifier")
     value = identifier.get("value", "") if isinstance(identifier, dict) else ""
     return str(value), str(said.get("type", "")).removeprefix(URN), _one_line(str(said.get("detail", "")))
-
-
-def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds to wait from now, from both forms of the header (RFC 9110 section 10.2.3); None if it says nothing.
-
-    A date is compared with the answer's own Date, so that this machine's clock does not matter.
-    """
-    said = headers.get("Retry-After", "").strip()
-    if said.isascii() and said.isdecimal():
-        return min(float(said), LONGEST_RETRY_AFTER)
-    try:
-        until = parsedate_to_datetime(said)
-        served = parsedate_to_datetime(headers["Date"]) if "Date" in headers else now
-        return min(max(0.0, (until - served).total_seconds()), LONGEST_RETRY_AFTER)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
 
 
 def _order(url: str, response: requests.Response) -> Order:

@@ -10,6 +10,7 @@ import requests
 
 from certkeeper import __version__
 from certkeeper.core.ari import Information, Silence, pause, read
+from certkeeper.core.failures import retry_after
 
 TIMEOUT = (5, 15)
 LARGEST = 64 * 1024
@@ -37,8 +38,7 @@ class HttpRenewalInformation:
             # Thousands of names must not wait one after another for a CA that answers nobody.
             self._out_of_reach.add(directory)
             return Silence(now + pause(SOON))
-        retry_after = response.headers.get("Retry-After", "")
-        seconds = float(retry_after) if retry_after.isascii() and retry_after.isdecimal() else None
+        seconds = retry_after(response.headers, now)
         if response.status_code != 200 or len(response.content) > LARGEST:
             return Silence(now + pause(seconds))
         return read(response.content, seconds, now)

@@ -6,9 +6,10 @@ Problem types are those of RFC 8555 section 6.7, RFC 9773 section 7.4 and the AC
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from certkeeper.core.budget import Hold
@@ -24,6 +25,8 @@ from certkeeper.core.errors import (
     SealingError,
     StoreError,
 )
+
+LONGEST_RETRY_AFTER = 7 * 86400.0
 
 RETRY, WAIT, OPERATOR, PAUSED, FATAL = "retry", "wait", "operator", "paused", "fatal"
 
@@ -296,3 +299,19 @@ def _trouble(said: dict[str, Any]) -> Trouble:
         not_before=instant(said["not_before"]) if said["not_before"] else None,
         for_all=bool(said.get("for_all")),
     )
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds to wait from now, from both forms of the header (RFC 9110 section 10.2.3); None if it says nothing.
+
+    A date is compared with the answer's own Date, so that this machine's clock does not matter.
+    """
+    said = headers.get("Retry-After", "").strip()
+    if said.isascii() and said.isdecimal():
+        return min(float(said), LONGEST_RETRY_AFTER)
+    try:
+        until = parsedate_to_datetime(said)
+        served = parsedate_to_datetime(headers["Date"]) if "Date" in headers else now
+        return min(max(0.0, (until - served).total_seconds()), LONGEST_RETRY_AFTER)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

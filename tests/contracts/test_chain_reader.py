@@ -149,3 +149,4 @@ def test_an_issuer_without_a_common_name_is_told_all_the_same() -> None:
     chain = Chains().read(certificate.public_bytes(serialization.Encoding.PEM).decode())
 
     assert chain.issuer == "O=Nameless"
+    assert chain.certificate_id is None  # without an authority key identifier the CA can suggest nothing for it

@@ -149,3 +149,25 @@ def test_the_explanation_is_told() -> None:
     decision = decide(SPEC, held(revoked, used=0.1), None, NOW)
 
     assert decision == Renew("the CA wants it replaced, see https://ca.test/incident")
+
+
+@pytest.mark.parametrize("lifetime", [timedelta(days=90), timedelta(days=64), timedelta(days=45), timedelta(hours=160)])
+@pytest.mark.parametrize("cadence", [HOUR, 6 * HOUR, 12 * HOUR])
+def test_the_first_tick_after_the_instant_falls_inside_the_window_where_the_cadence_allows_it(
+    lifetime: timedelta, cadence: timedelta
+) -> None:
+    suggested = window(30 * HOUR, 30 * HOUR + lifetime / 50)  # as wide as Let's Encrypt's
+    wide = suggested.end - suggested.start
+    inside = 0
+    for serial in range(200):
+        due = ari.instant(suggested, f"{serial:x}", cadence)
+        ticks_before = (due - NOW) // cadence
+        phase = cadence * (serial % 20) / 20  # nobody knows when in the hour the schedule fires
+        tick = NOW + ticks_before * cadence + phase
+        tick += cadence if tick < due else timedelta(0)
+        inside += suggested.start <= tick < suggested.end
+
+    # A window narrower than the cadence is missed as often as no tick falls into it.
+    expected = min(1.0, wide / cadence)
+    assert inside / 200 >= expected - 0.1
+    assert inside == 200 or wide < cadence

@@ -232,3 +232,31 @@ def test_a_row_of_failures_remembers_since_when_and_tells_the_last() -> None:
 def test_a_failure_is_read_as_it_was_written() -> None:
     for failure in (after(3, StoreError("no")), after(1, from_ca("rateLimited", 7200.0))):
         assert failures.from_fields(failures.fields(failure)) == failure
+
+
+DATE = "Mon, 23 Nov 2026 02:20:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        pytest.param({"Retry-After": "120"}, 120.0, id="seconds"),
+        pytest.param({"Retry-After": " 0 "}, 0.0, id="at once"),
+        pytest.param({"Retry-After": "Mon, 23 Nov 2026 03:20:00 GMT", "Date": DATE}, 3600.0, id="a date"),
+        pytest.param({"Retry-After": "Mon, 23 Nov 2026 01:20:00 GMT", "Date": DATE}, 0.0, id="a date that has passed"),
+        pytest.param({"Retry-After": "Mon, 23 Nov 2026 03:20:00 GMT"}, 3600.0, id="a date, by our own clock"),
+        pytest.param({"Retry-After": "Mon, 23 Nov 2028 02:20:00 GMT", "Date": DATE}, 7 * 86400.0, id="years from now"),
+        pytest.param({"Retry-After": "9" * 400}, 7 * 86400.0, id="absurd"),
+        pytest.param({"Retry-After": "soon"}, None, id="neither"),
+        pytest.param({}, None, id="nothing"),
+    ],
+)
+def test_both_forms_of_retry_after_are_read(headers: dict[str, str], seconds: float | None) -> None:
+    assert failures.retry_after(headers, datetime(2026, 11, 23, 2, 20, tzinfo=UTC)) == seconds
+
+
+@pytest.mark.parametrize("skew", [-7200, 7200])
+def test_a_date_is_measured_by_the_answers_own_clock_however_wrong_ours_is(skew: int) -> None:
+    ours = datetime(2026, 11, 23, 2, 20, tzinfo=UTC) + timedelta(seconds=skew)
+
+    assert failures.retry_after({"Retry-After": "Mon, 23 Nov 2026 03:20:00 GMT", "Date": DATE}, ours) == 3600

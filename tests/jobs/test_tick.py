@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,15 @@ from certkeeper.core.decision import Ask
 from certkeeper.core.document import decode
 from certkeeper.core.errors import AuthorityError
 from certkeeper.core.journal import Claim, Entry
-from certkeeper.core.model import Account, Certificate, CertificateRequest, CertificateSpec, HostedZone, TxtRecord
+from certkeeper.core.model import (
+    Account,
+    Certificate,
+    CertificateRequest,
+    CertificateSpec,
+    HostedZone,
+    Outcome,
+    TxtRecord,
+)
 from certkeeper.core.order import Order
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.tick import tick
@@ -455,3 +463,71 @@ def test_challenge_records_stand_only_while_they_are_proven() -> None:
     tick(replace(keeper, challenge_records=FakeChallengeRecords(world.dns)), [WWW])
 
     assert standing == [0]
+
+
+def test_what_has_expired_is_renewed_at_once_and_nothing_is_asked_about_it() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    before = held(world)
+    world.clock.later(timedelta(days=90, seconds=1))
+    asked: list[str] = []
+
+    def ask(directory: str, certificate_id: str, now: datetime) -> None:
+        asked.append(certificate_id)
+
+    information: Any = Altered(world.information, ask=ask)
+    (outcome,) = tick(replace(world.keeper(), renewal_information=information), [WWW]).outcomes
+
+    assert outcome.outcome == "renewed"
+    assert before.chain.certificate_id not in asked
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_clock_that_is_two_hours_wrong_renews_nothing_that_is_not_due(hours: int) -> None:
+    world = World()
+    tick(world.keeper(), [WWW, API])
+    world.clock.time += timedelta(days=30)
+    world.clock.later(timedelta(hours=hours))
+
+    outcomes = tick(world.keeper(), [WWW, API]).outcomes
+
+    assert [one.outcome for one in outcomes] == ["kept", "kept"]
+    assert world.authority.new_orders == 2
+
+
+def test_fifty_ticks_on_healthy_certificates_order_nothing_and_write_nothing() -> None:
+    world = World()
+    tick(world.keeper(), [WWW, API])
+    tick(world.keeper(), [WWW, API])
+    writes, orders = world.records.writes, world.authority.new_orders
+
+    for _ in range(50):
+        world.clock.later(timedelta(hours=1))
+        tick(replace(idle(world), renewal_information=world.information), [WWW, API])
+
+    assert world.authority.new_orders == orders
+    assert len(world.authority.issued) == 2
+    assert world.records.writes <= writes + 50  # the index, which says as of when
+
+
+def test_a_ca_that_is_at_work_for_longer_than_the_run_is_waited_for_by_the_next_and_paid_once() -> None:
+    world = World()
+    world.authority.processing = 200
+    finalized: list[str] = []
+
+    def finalize(account: Account, order: Order, csr_pem: str) -> Order:
+        finalized.append(order.url)
+        return world.authority.finalize(account, order, csr_pem)
+
+    outcomes: list[Outcome] = []
+    for _ in range(6):
+        outcomes += tick(with_authority(world, finalize=finalize), [WWW]).outcomes
+        world.clock.later(timedelta(hours=1))
+        if outcomes[-1].outcome == "renewed":
+            break
+
+    assert [one.outcome for one in outcomes[:-1]] == ["waiting"] * (len(outcomes) - 1)
+    assert len(outcomes) > 1
+    assert outcomes[-1].outcome == "renewed"
+    assert len(finalized) == len(world.authority.issued) == 1
+    assert world.dns.records == set()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from certkeeper.core.journal import PendingOrder
 from certkeeper.sandbox.acme_traffic import AcmeRequest, AcmeResponse
-from certkeeper.sandbox.calls import Call, Dropped, Phase
+from certkeeper.sandbox.calls import Call, Dropped, Fault, Phase
 from certkeeper.sandbox.stack import Sandbox
 from tests.live.operators import Operator
 
@@ -87,4 +89,77 @@ def test_an_order_that_the_ca_alone_has_lost_is_placed_again_and_issued_once(ope
 
     assert said.status == 0, said.talk
     assert operator.proxy.orders == 2
+    operator.assert_one_good_certificate()
+
+
+PRIVATE_KEY = (
+    "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg\n-----END PRIVATE KEY-----\n"
+)
+END = "-----END CERTIFICATE-----\n"
+# What became of a chain on its way, from it and the one that is held.
+SPOILT: dict[str, Callable[[str, str], str]] = {
+    "a private key among the certificates": lambda new, held: new + PRIVATE_KEY,
+    "the chain of another certificate": lambda new, held: held,
+    "cut off": lambda new, held: new[: len(new) // 2],
+    "without its issuer, another one in its place": lambda new, held: (
+        new.split(END)[0] + END + held.split(END)[0] + END
+    ),
+    "an error page": lambda new, held: "<html>502 Bad Gateway</html>",
+}
+
+
+@pytest.mark.parametrize("how", list(SPOILT))
+def test_a_chain_that_must_not_be_kept_leaves_the_old_certificate_and_is_fetched_again_without_another_order(
+    operator: Operator, how: str
+) -> None:
+    assert operator.renew().status == 0
+    held = operator.certificate()
+    assert held is not None
+
+    def spoil(request: AcmeRequest, forward: Callable[[], AcmeResponse]) -> AcmeResponse:
+        response = forward()
+        return replace(response, body=SPOILT[how](response.body.decode(), held.chain.pem).encode())
+
+    with operator.proxy.script("certificate", spoil):
+        said = operator.renew("--force", operator.name)
+    kept = operator.certificate()
+    again = operator.renew(operator.name)
+
+    assert said.status == 1
+    assert said.outcomes[operator.name]["outcome"] == "failed"
+    assert "-----" not in said.talk + said.data
+    assert kept == held
+    assert again.outcomes[operator.name]["outcome"] == "renewed", again.talk
+    operator.assert_one_good_certificate(issued=2)
+
+
+def test_an_order_that_is_processed_for_longer_than_the_run_is_finished_by_the_next_and_finalized_once(
+    operator: Operator,
+) -> None:
+    def processing(request: AcmeRequest, forward: Callable[[], AcmeResponse]) -> AcmeResponse:
+        response = forward()
+        order = json.loads(response.body)
+        if order.get("status") != "valid":
+            return response
+        body = {key: value for key, value in order.items() if key != "certificate"} | {"status": "processing"}
+        return replace(response, body=json.dumps(body).encode())
+
+    with operator.proxy.script("order", processing), operator.proxy.script("finalize", processing):
+        said = operator.run("renew", "--json", "--deadline", "16")
+
+    assert said.outcomes[operator.name]["outcome"] == "waiting", said.talk
+    assert operator.journal().pending is not None
+    assert operator.certificate() is None
+    again = operator.renew(operator.name)
+    assert again.status == 0, again.talk
+    assert len([call for call in operator.calls("acme", "finalize") if not call.fault]) == 1
+    operator.assert_one_good_certificate()
+
+
+def test_a_ca_without_answers_loses_no_certificate_to_a_dropped_finalize(operator: Operator) -> None:
+    with operator.acme.fault(Fault("lose", "acme", "finalize", times=1)):
+        said = operator.renew()
+
+    assert said.status == 0, said.talk
+    assert len([call for call in operator.calls("acme", "newOrder") if not call.fault]) == 1
     operator.assert_one_good_certificate()
