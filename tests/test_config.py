@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from certkeeper.config import CaSettings, Fault, Faults, Settings, identifier, parse, read, store_url
+from certkeeper.config import CaSettings, Fault, Faults, Settings, identifier, parse, read, registered_domain, store_url
+from certkeeper.core.budget import Limit, Limits
 from certkeeper.core.errors import SettingsError
 from certkeeper.core.model import CertificateSpec, FallbackCa, ZonePlace
 
@@ -583,3 +585,81 @@ def test_the_line_that_a_hint_writes_out_mends_the_fault(before: str, after: str
 
     table = f"{after}\n{line}" if after else f"{line}\n{before}"
     assert parse(table if not after else f"{before}\n{table}", "certkeeper.toml").bucket == "bucket"
+
+
+# The CA's limits, and what they count by.
+
+
+@pytest.mark.parametrize(
+    ("identifier", "domain"),
+    [
+        ("example.com", "example.com"),
+        ("*.a.b.example.com", "example.com"),
+        ("www.example.co.uk", "example.co.uk"),
+        ("www.site.github.io", "site.github.io"),
+        ("github.io", "github.io"),
+        ("www.xn--85x722f.xn--55qx5d.cn", "xn--85x722f.xn--55qx5d.cn"),
+        ("host.of.internal", "of.internal"),
+    ],
+)
+def test_a_registered_domain_is_one_label_below_a_public_suffix(identifier: str, domain: str) -> None:
+    assert registered_domain(identifier) == domain
+
+
+def test_a_certificate_knows_the_registered_domains_of_its_identifiers() -> None:
+    text = '[certificates.www]\nidentifiers = ["b.example.net", "a.b.example.com", "*.example.com"]\n'
+
+    assert certificate(parse(LEAST + text, "certkeeper.toml"), "www").registered_domains == (
+        "example.com",
+        "example.net",
+    )
+
+
+def test_limits_are_those_that_are_known_with_what_the_settings_say_instead() -> None:
+    text = '[ca.limits]\nexact_set = "10/7d"\norders = "none"\n'
+    other = '[ca]\ndirectory = "https://ca.test/directory"\n[ca.limits]\nfailed_authorizations = "3/2h"\n'
+
+    (known,) = parse(LEAST + text, "certkeeper.toml").limits().values()
+    unknown = parse(LEAST + other, "certkeeper.toml").limits()
+
+    assert known == Limits(
+        Limit(10, timedelta(days=7)), Limit(50, timedelta(days=7)), None, Limit(5, timedelta(hours=1))
+    )
+    assert unknown == {"https://ca.test/directory": Limits(failed_authorizations=Limit(3, timedelta(hours=2)))}
+    assert parse(LEAST, "certkeeper.toml").limits() == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("exact_set", '"5"'),
+        ("exact_set", '"0/7d"'),
+        ("exact_set", "5"),
+        ("exact_set", '"5/8d"'),
+        ("orders", '"300/25h"'),
+        ("orders", '"300/3m"'),
+    ],
+)
+def test_a_limit_that_is_none_is_told_with_its_place_and_its_form(key: str, value: str) -> None:
+    (fault,) = faults_of(f"{LEAST}[ca.limits]\n{key} = {value}\n")
+
+    assert fault.key == f"ca.limits.{key}"
+    assert fault.what.endswith("is not a limit") and "5/7d" in (fault.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        pytest.param('[ca]\nlimits = "5/7d"\n', "ca.limits", id="no table"),
+        pytest.param('[ca.limits]\nexactset = "5/7d"\n', "ca.limits.exactset", id="unknown"),
+        pytest.param(
+            '[fallback_ca.x]\ndirectory = "https://x.test/d"\n[fallback_ca.x.limits]\norders = 3\n',
+            "fallback_ca.x.limits.orders",
+            id="of a fallback CA",
+        ),
+    ],
+)
+def test_faults_in_limits_name_their_place(text: str, key: str) -> None:
+    (fault,) = faults_of(LEAST + text)
+
+    assert fault.key == key

@@ -23,6 +23,9 @@ RESERVE = 1
 LATE = timedelta(minutes=5)
 """How much later than we write it down a CA may count: it spends a token when it issues, and by its own clock."""
 
+KNOWN_SET = timedelta(days=120)
+"""For how long a CA knows an exact set of identifiers again (Let's Encrypt's figure)."""
+
 EXACT_SET, REGISTERED_DOMAIN = "exact_set", "registered_domain"
 ORDERS, FAILED_AUTHORIZATIONS = "orders", "failed_authorizations"
 WEEK, DAY, HOUR = timedelta(days=7), timedelta(days=1), timedelta(hours=1)
@@ -245,9 +248,9 @@ class Ledger:
         hold = self._holds.get(ca)
         return hold if hold is not None and now < hold.until else None
 
-    def knows(self, ca: str, identifiers: Iterable[str]) -> bool:
-        """Whether this CA has lately issued for exactly this set, so that the next one is a renewal to it."""
-        return any(self._buckets.get((EXACT_SET, ca, identifier_set(identifiers)), {}).values())
+    def knows(self, ca: str, identifiers: Iterable[str], now: datetime) -> bool:
+        """Whether this CA has issued for exactly this set, so that the next one is a renewal to it."""
+        return any(at > now - KNOWN_SET for at in self._spent(EXACT_SET, ca, identifier_set(identifiers)))
 
     def budgets(self, spec: CertificateSpec, now: datetime) -> tuple[Budget, ...]:
         """What is left for a certificate at `spec.ca`: one budget for each limit of the CA, the scarcest where there

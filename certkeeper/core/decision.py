@@ -11,6 +11,7 @@ from certkeeper.core import ari, fallback
 from certkeeper.core.budget import (
     EXACT_SET,
     FAILED_AUTHORIZATIONS,
+    KNOWN_SET,
     ORDERS,
     REGISTERED_DOMAIN,
     Budget,
@@ -22,9 +23,6 @@ from certkeeper.core.model import CertificateSpec, Validity
 STAGING = ("staging", "stg")
 PERIOD = timedelta(hours=1)
 """The time between two ticks of the schedule."""
-
-KNOWN_SET = timedelta(days=120)
-"""For how long a CA knows an exact set of identifiers again (Let's Encrypt's figure)."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +270,7 @@ def is_charged(spec: CertificateSpec, held: Held | None, now: datetime, ledger: 
     """Whether an order now counts against the limits of the account and of the registered domains: those that name
     their predecessor inside its window do not, nor do those for a set that the CA knows.
     """
-    if exempt(spec, held, now) or ledger.knows(spec.ca, spec.identifiers):
+    if exempt(spec, held, now) or ledger.knows(spec.ca, spec.identifiers, now):
         return False
     same = held is not None and held.ca == spec.ca and set(held.identifiers) == set(spec.identifiers)
     return not (same and held is not None and now < held.validity.not_before + KNOWN_SET)

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from certkeeper.core.decision import Ask, Held, Keep, Pause, Renew, decide, is_staging, renewal_time, state
+from certkeeper.core.budget import Ledger, by_certificate
+from certkeeper.core.decision import Ask, Held, Keep, Pause, Renew, decide, is_charged, is_staging, renewal_time, state
 from certkeeper.core.failures import Failure
 from certkeeper.core.model import CertificateSpec, Validity
 
@@ -163,6 +164,33 @@ def test_the_cas_word_is_kept_whoever_asks(ask: Ask) -> None:
 
 def test_a_failure_does_not_make_anything_due() -> None:
     assert isinstance(decide(SPEC, held(), failure(START), START + DAY), Keep)
+
+
+# Limits.
+
+
+@pytest.mark.parametrize(
+    ("holding", "later", "charged"),
+    [
+        pytest.param(None, 0 * DAY, True, id="a set that the CA does not know"),
+        pytest.param(held(), 119 * DAY, False, id="the same set again"),
+        pytest.param(held(), 121 * DAY, True, id="after so long that the CA has forgotten it"),
+        pytest.param(replace(held(), identifiers=("example.com",)), 0 * DAY, True, id="another set"),
+        pytest.param(replace(held(), ca=STAGING), 0 * DAY, True, id="another CA"),
+    ],
+)
+def test_whether_an_order_counts_against_account_and_domain(
+    holding: Held | None, later: timedelta, charged: bool
+) -> None:
+    assert is_charged(SPEC, holding, START + later, Ledger()) is charged
+
+
+def test_a_set_that_another_name_has_had_issued_does_not_count_either() -> None:
+    ledger = Ledger()
+    ledger.put("twin", by_certificate(REAL, SPEC.identifiers, (), None, START))
+
+    assert not is_charged(SPEC, None, START + 119 * DAY, ledger)
+    assert is_charged(SPEC, None, START + 121 * DAY, ledger)
 
 
 # Asking.

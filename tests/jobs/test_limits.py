@@ -252,6 +252,18 @@ def test_renewals_of_the_same_set_do_not_count_against_the_domain_nor_the_orders
     assert at.authority.refused == []
 
 
+def test_a_set_that_the_ca_has_known_for_weeks_is_renewed_though_the_domain_is_spent() -> None:
+    at = scene(replace(LIMITS, registered_domain=Limit(1, 7 * DAY)))
+    at.one()
+    at.world.clock.later(30 * DAY)
+    spent = at.one(spec=spec_of("new", "new.example.com"))
+
+    outcome, refused = at.one(FORCE), at.one(spec=spec_of("newer", "newer.example.com"))
+
+    assert [one.outcome for one in (spent, outcome, refused)] == ["renewed", "renewed", "waiting"]
+    assert at.authority.refused == []
+
+
 def test_other_domains_have_their_own_budget() -> None:
     at = scene(replace(LIMITS, registered_domain=Limit(1, 7 * DAY)))
     specs = [spec_of("a", "a.example.com"), spec_of("b", "b.example.com"), spec_of("c", "c.example.net")]
