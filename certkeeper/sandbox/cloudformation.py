@@ -90,9 +90,13 @@ class CloudFormation:
         self._made_clients: dict[tuple[str, str], Any] = {}
         server.serve("cloudformation", self.answer)
 
-    def close(self) -> None:
+    def settle(self) -> None:
+        """Wait until nothing is under way."""
         for thread in self._threads:
             thread.join(30)
+
+    def close(self) -> None:
+        self.settle()
         for client in self._made_clients.values():
             client.close()
 

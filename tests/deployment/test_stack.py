@@ -1,0 +1,421 @@
+"""Deploying and destroying on a CloudFormation that really makes things; without the function's real zip."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certkeeper.adapters.cloudformation_stacks import CloudFormationStacks
+from certkeeper.adapters.s3_bucket import S3Bucket
+from certkeeper.core import permissions
+from certkeeper.core.model import CertificateSpec
+from certkeeper.core.stacks import ChangeSet, Event, StackError
+from certkeeper.deployment import stack, templates
+from certkeeper.deployment.package import Package, PackageError, Target
+from certkeeper.sandbox.aws import ACCOUNT, AwsServer
+from certkeeper.sandbox.calls import Desk, Fault
+from certkeeper.sandbox.cloudformation import CloudFormation
+from certkeeper.sandbox.functions import service_client
+from certkeeper.sandbox.route53 import HostedZones
+
+PLACE = templates.Place(
+    name="keeper",
+    partition="aws",
+    region="eu-west-1",
+    account=ACCOUNT,
+    bucket="keeper-bucket",
+    prefix="prod",
+    kms_alias="alias/keeper",
+    email="ops@example.com",
+    specs=(CertificateSpec("example.com", ("example.com",), "https://ca.example/directory"),),
+    challenges=(permissions.ChallengeName("Z0123456789ABCDEFGHIJ", "_acme-challenge.example.com"),),
+)
+
+
+@dataclass
+class Account:
+    """An account at the hands of a deployer, and what the deployer was told and asked."""
+
+    server: AwsServer
+    desk: Desk
+    formation: CloudFormation
+    place: templates.Place = PLACE
+    kms_key_arn: str | None = None
+    approving: bool = True
+    told: list[str] = field(default_factory=list)
+    shown: list[ChangeSet] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    built: int = 0
+
+    @property
+    def deployer(self) -> stack.Deployer:
+        return stack.Deployer(
+            place=self.place,
+            stacks=CloudFormationStacks(self.client("cloudformation")),
+            bucket=S3Bucket(self.client("s3"), self.place.bucket, ACCOUNT),
+            talk=stack.Talk(self.told.append, self.events.append, self.asked),
+            kms_key_arn=self.kms_key_arn,
+            build=self.build,
+            wait=lambda seconds: self.formation.settle(),
+        )
+
+    def client(self, service: str) -> Any:
+        return service_client(self.server, service)
+
+    def asked(self, change_set: ChangeSet) -> bool:
+        self.shown.append(change_set)
+        return self.approving
+
+    def build(self, target: Target, path: Path) -> Package:
+        self.built += 1
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("handler.py", f"# {target.runtime}\n")
+        return Package(path, path.stat().st_size, "", "")
+
+    def deploy(self) -> bool:
+        self.told.clear()
+        self.shown.clear()
+        self.events.clear()
+        return stack.deploy(self.deployer)
+
+    def asked_for(self, operation: str, since: int) -> int:
+        return len(self.desk.calls("cloudformation", operation, since=since))
+
+    def status(self, name: str) -> str | None:
+        found = self.formation.stacks.get(name)
+        return found.status if found else None
+
+
+@pytest.fixture(scope="module")
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture(scope="module")
+def server(desk: Desk) -> Iterator[AwsServer]:
+    with AwsServer(desk, HostedZones()) as server:
+        yield server
+    desk.stop()
+
+
+@pytest.fixture
+def account(server: AwsServer, desk: Desk) -> Iterator[Account]:
+    server.reset()
+    formation = CloudFormation(server)
+    yield Account(server, desk, formation)
+    formation.close()
+
+
+@pytest.fixture
+def deployed(account: Account) -> Account:
+    account.deploy()
+    return account
+
+
+def resources(account: Account) -> dict[str, list[str]]:
+    """What is there, asked of each service itself."""
+    client = account.client
+    functions = [one["FunctionName"] for one in client("lambda").list_functions()["Functions"]]
+    return {
+        "buckets": [one["Name"] for one in client("s3").list_buckets()["Buckets"]],
+        "aliases": [
+            one["AliasName"] for one in client("kms").list_aliases()["Aliases"] if "alias/aws" not in one["AliasName"]
+        ],
+        "roles": sorted(one["RoleName"].split("-eu-west-1")[0] for one in client("iam").list_roles()["Roles"]),
+        "functions": functions,
+        "retries": [
+            client("lambda").get_function_event_invoke_config(FunctionName=one)["MaximumRetryAttempts"]
+            for one in functions
+        ],
+        "log groups": [one["logGroupName"] for one in client("logs").describe_log_groups()["logGroups"]],
+        "schedules": [one["Name"] for one in client("scheduler").list_schedules()["Schedules"]],
+        "queues": [one.rpartition("/")[2] for one in client("sqs").list_queues().get("QueueUrls", [])],
+        "topics": [one["TopicArn"].rpartition(":")[2] for one in client("sns").list_topics()["Topics"]],
+        "subscriptions": [one["Endpoint"] for one in client("sns").list_subscriptions()["Subscriptions"]],
+        "alarms": sorted(one["AlarmName"] for one in client("cloudwatch").describe_alarms()["MetricAlarms"]),
+        "dashboards": [one["DashboardName"] for one in client("cloudwatch").list_dashboards()["DashboardEntries"]],
+    }
+
+
+KEPT = {"buckets": ["keeper-bucket"], "aliases": ["alias/keeper"]}
+
+
+def test_every_resource_of_both_templates_is_there_and_after_destroy_only_the_store(deployed: Account) -> None:
+    there = resources(deployed)
+    schedule_role = [name for name in there.pop("roles") if name != "keeper"]
+
+    assert there == {
+        **KEPT,
+        "functions": ["keeper"],
+        "retries": [0],
+        "log groups": ["/aws/lambda/keeper"],
+        "schedules": ["keeper"],
+        "queues": ["keeper-undelivered"],
+        "topics": ["keeper-notices"],
+        "subscriptions": ["ops@example.com"],
+        "alarms": ["keeper-certificates-failing", "keeper-urgent-certificates", "keeper-urgent-no-tick"],
+        "dashboards": ["keeper-eu-west-1"],
+    }
+    assert len(schedule_role) == 1
+    s3 = deployed.client("s3")
+    assert s3.get_bucket_versioning(Bucket="keeper-bucket")["Status"] == "Enabled"
+    assert s3.get_public_access_block(Bucket="keeper-bucket")["PublicAccessBlockConfiguration"]["BlockPublicPolicy"]
+    assert "TlsOnly" in s3.get_bucket_policy(Bucket="keeper-bucket")["Policy"]
+    assert s3.get_bucket_lifecycle_configuration(Bucket="keeper-bucket")["Rules"][0]["ID"] == "OldVersionsExpire"
+    queue = deployed.client("sqs").get_queue_url(QueueName="keeper-undelivered")["QueueUrl"]
+    assert "OverTlsOnly" in deployed.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["Policy"])[
+        "Attributes"
+    ]["Policy"]  # fmt: skip
+    (topic,) = deployed.client("sns").list_topics()["Topics"]
+    policy = deployed.client("sns").get_topic_attributes(TopicArn=topic["TopicArn"])["Attributes"]["Policy"]
+    assert "cloudwatch.amazonaws.com" in policy
+
+    assert stack.destroy(deployed.deployer, "keeper")
+
+    assert {name: listed for name, listed in resources(deployed).items() if listed} == KEPT
+    assert deployed.status("keeper") is None
+    assert deployed.status("keeper-store") == "CREATE_COMPLETE"
+
+
+def test_what_is_printed_is_what_was_sent(deployed: Account) -> None:
+    assert deployed.formation.stacks["keeper"].template == templates.text(templates.function_template(PLACE))
+    assert deployed.formation.stacks["keeper-store"].template == templates.text(templates.store_template(PLACE))
+
+
+def test_the_stores_stack_is_protected(deployed: Account) -> None:
+    assert deployed.formation.stacks["keeper-store"].protected
+    with pytest.raises(StackError):
+        stack.destroy(deployed.deployer, "keeper-store")
+    assert deployed.status("keeper-store") == "CREATE_COMPLETE"
+
+
+def test_deploying_the_same_again_proposes_builds_and_uploads_nothing(deployed: Account) -> None:
+    since = deployed.desk.mark()
+
+    changed = deployed.deploy()
+
+    assert not changed
+    assert deployed.built == 1
+    assert deployed.asked_for("CreateChangeSet", since) == 0
+    assert deployed.desk.calls("s3", "PutObject", since=since) == []
+
+
+def test_another_name_changes_the_functions_rights_and_nothing_else(deployed: Account) -> None:
+    more = permissions.ChallengeName("Z0123456789ABCDEFGHIJ", "_acme-challenge.example.net")
+    deployed.place = replace(PLACE, challenges=(*PLACE.challenges, more))
+
+    assert deployed.deploy()
+
+    (change_set,) = deployed.shown
+    assert [(one.action, one.logical_id, one.replaced) for one in change_set.changes] == [("Modify", "Renewer", False)]
+    role = deployed.client("iam").get_role_policy(RoleName="keeper-eu-west-1-renewer", PolicyName="renewer")
+    assert "_acme-challenge.example.net" in json.dumps(role["PolicyDocument"])
+
+
+def test_destroy_then_deploy_finds_the_same_store_with_all_that_is_in_it(deployed: Account) -> None:
+    deployed.server.put_object("keeper-bucket", "prod/certificates/example.com", b"a certificate")
+    kms_key_arn = deployed.formation.stacks["keeper-store"].outputs["KmsKeyArn"]
+    stack.destroy(deployed.deployer, "keeper")
+    deployed.kms_key_arn = kms_key_arn
+
+    assert deployed.deploy()
+
+    assert deployed.status("keeper") == "CREATE_COMPLETE"
+    assert deployed.formation.stacks["keeper"].parameters["KmsKeyArn"] == kms_key_arn
+    assert deployed.server.objects("keeper-bucket")["prod/certificates/example.com"] == b"a certificate"
+    assert [change_set.stack for change_set in deployed.shown] == ["keeper"]
+
+
+def test_destroy_of_what_is_not_there_says_so(account: Account) -> None:
+    assert not stack.destroy(account.deployer, "keeper")
+
+
+# Approved or not.
+
+
+def test_without_a_yes_nothing_is_changed_and_nothing_is_left_behind(account: Account) -> None:
+    account.approving = False
+
+    with pytest.raises(stack.Declined) as caught:
+        account.deploy()
+
+    assert caught.value.hint == "say it with --yes"
+    assert [one.logical_id for one in account.shown[0].changes] == ["Bucket", "BucketPolicy", "Key", "KeyAlias"]
+    account.formation.settle()
+    assert account.formation.stacks == {}
+    assert resources(account)["buckets"] == []
+
+
+def test_ctrl_c_at_the_question_takes_the_proposal_back(account: Account) -> None:
+    def interrupted(change_set: ChangeSet) -> bool:
+        raise KeyboardInterrupt
+
+    talk = stack.Talk(account.told.append, account.events.append, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stack.deploy(replace(account.deployer, talk=talk))
+
+    account.formation.settle()
+    assert account.formation.stacks == {}
+
+
+def test_a_stack_that_was_only_ever_proposed_is_made(account: Account) -> None:
+    text = templates.text(templates.store_template(PLACE))
+    account.deployer.stacks.propose("keeper-store", text, {}, new=True)
+    assert account.status("keeper-store") == "REVIEW_IN_PROGRESS"
+
+    assert account.deploy()
+
+    assert account.status("keeper-store") == "CREATE_COMPLETE"
+
+
+# What goes wrong.
+
+
+def test_a_zip_that_cannot_be_built_changes_nothing(account: Account) -> None:
+    def cannot(target: Target, path: Path) -> Package:
+        raise PackageError("no uv and no pip")
+
+    with pytest.raises(PackageError):
+        stack.deploy(replace(account.deployer, build=cannot))
+
+    assert account.formation.stacks == {}
+
+
+def test_a_first_deployment_that_fails_names_what_failed_and_the_next_one_succeeds(account: Account) -> None:
+    refusal = Fault("refuse", "sns", "CreateTopic", status=403, code="AuthorizationError", message="is not authorized")
+    with account.desk.fault(refusal), pytest.raises(StackError) as caught:
+        account.deploy()
+
+    assert "the stack keeper is ROLLBACK_COMPLETE: Notices (AWS::SNS::Topic): " in caught.value.message
+    assert caught.value.hint
+    assert [one.logical_id for one in account.events if one.failed] == ["Notices"]
+    assert resources(account)["functions"] == []
+    account.kms_key_arn = account.formation.stacks["keeper-store"].outputs["KmsKeyArn"]
+
+    assert account.deploy()
+
+    assert account.status("keeper") == "CREATE_COMPLETE"
+    assert any("can only be deleted" in one for one in account.told)
+
+
+def test_a_change_that_fails_leaves_the_last_good_function_and_the_next_one_succeeds(deployed: Account) -> None:
+    deployed.place = replace(PLACE, target=Target("3.12"))
+    with (
+        deployed.desk.fault(Fault("refuse", "lambda", status=400, code="InvalidParameterValueException", times=1)),
+        pytest.raises(StackError) as caught,
+    ):
+        deployed.deploy()
+
+    assert "the stack keeper is UPDATE_ROLLBACK_COMPLETE: Function (AWS::Lambda::Function): " in caught.value.message
+    (function,) = deployed.client("lambda").list_functions()["Functions"]
+    assert function["Runtime"] == "python3.13"
+
+    assert deployed.deploy()
+
+    (function,) = deployed.client("lambda").list_functions()["Functions"]
+    assert function["Runtime"] == "python3.12"
+
+
+def test_a_deployer_who_went_away_in_the_middle_is_followed_by_one_who_finishes(account: Account) -> None:
+    def gone(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with account.desk.fault(Fault("delay", "kms", "CreateAlias", seconds=30)):
+        with pytest.raises(KeyboardInterrupt):
+            stack.deploy(replace(account.deployer, wait=gone))
+        assert account.status("keeper-store") == "CREATE_IN_PROGRESS"
+
+    assert account.deploy()
+
+    assert account.status("keeper-store") == "CREATE_COMPLETE"
+    assert account.status("keeper") == "CREATE_COMPLETE"
+    assert [one.stack for one in account.shown] == ["keeper"]
+
+
+def test_what_was_asked_for_by_somebody_else_is_waited_for(deployed: Account) -> None:
+    deployed.client("cloudformation").delete_stack(StackName="keeper")
+
+    assert deployed.deploy()
+
+    assert deployed.status("keeper") == "CREATE_COMPLETE"
+
+
+# What was there before.
+
+
+def test_a_bucket_and_a_key_that_are_there_are_adopted_and_left_as_they_are(account: Account) -> None:
+    account.server.create_bucket("keeper-bucket")
+    account.kms_key_arn = account.server.create_kms_key("alias/keeper")
+
+    assert account.deploy()
+
+    store = account.formation.stacks["keeper-store"]
+    assert store.resources == {}
+    assert store.outputs["KmsKeyArn"] == account.kms_key_arn
+    assert "Status" not in account.client("s3").get_bucket_versioning(Bucket="keeper-bucket")
+    assert sum("is there already" in one for one in account.told) == 2
+    assert not account.deploy()
+
+
+def test_another_key_that_is_there_takes_the_place_of_the_one_that_was_made_and_that_one_stays(
+    deployed: Account,
+) -> None:
+    before = deployed.formation.stacks["keeper-store"].outputs["KmsKeyArn"]
+    deployed.kms_key_arn = deployed.server.create_kms_key("alias/other")
+    deployed.place = replace(PLACE, kms_alias="alias/other")
+
+    assert deployed.deploy()
+
+    assert deployed.formation.stacks["keeper"].parameters["KmsKeyArn"] == deployed.kms_key_arn
+    assert deployed.client("kms").describe_key(KeyId=before)["KeyMetadata"]["KeyState"] == "Enabled"
+
+
+def test_deleting_the_store_takes_what_was_made_for_it_with_it(deployed: Account) -> None:
+    deployed.server.put_object("keeper-bucket", "prod/certificates/example.com", b"one")
+    deployed.server.put_object("keeper-bucket", "prod/certificates/example.com", b"two")
+    stack.destroy(deployed.deployer, "keeper")
+    deleted: list[tuple[str, str]] = []
+
+    stack.delete_store(deployed.deployer, lambda arn, alias: deleted.append((arn, alias)))
+
+    assert deployed.formation.stacks == {}
+    assert resources(deployed)["buckets"] == []
+    ((arn, alias),) = deleted
+    assert ":key/" in arn
+    assert alias == "alias/keeper"
+
+
+def test_deleting_the_store_leaves_what_was_there_before_it(account: Account) -> None:
+    account.server.create_bucket("keeper-bucket", versioned=True)
+    account.kms_key_arn = account.server.create_kms_key("alias/keeper")
+    account.deploy()
+    account.server.put_object("keeper-bucket", "prod/certificates/example.com", b"one")
+    account.server.put_object("keeper-bucket", "prodigious/mine", b"mine")
+    stack.destroy(account.deployer, "keeper")
+
+    stack.delete_store(account.deployer, lambda arn, alias: pytest.fail("the key is not ours"))
+
+    assert account.server.objects("keeper-bucket") == {"prodigious/mine": b"mine"}
+
+
+# Large ones.
+
+
+def test_a_template_that_is_too_large_to_be_sent_goes_by_the_bucket(deployed: Account) -> None:
+    names = tuple(
+        permissions.ChallengeName("Z0123456789ABCDEFGHIJ", f"_acme-challenge.n{n}.example.com") for n in range(150)
+    )
+    deployed.place = replace(PLACE, challenges=names, email="o" * 40_000 + "@example.com")
+    template = templates.text(templates.function_template(deployed.place))
+    assert len(template) > templates.LARGEST_INLINE
+
+    assert deployed.deploy()
+
+    assert deployed.formation.stacks["keeper"].template == template
+    assert deployed.server.objects("keeper-bucket")["prod/code/keeper.json"] == template.encode()
