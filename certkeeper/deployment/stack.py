@@ -141,8 +141,8 @@ def _code_path(place: Place) -> str:
 def _store_parameters(deployer: Deployer) -> dict[str, str]:
     """What was made by the stack stays the stack's; what was there before it is adopted, and stays so."""
     place = deployer.place
-    before = deployer.stacks.find(place.store_stack)
-    made = before is not None and step(before) in ("update", "wait", "finish the rollback")
+    before = _settled(deployer, place.store_stack)
+    made = before is not None and step(before) == "update"
     said = before.parameters if before is not None and made else {}
     there = deployer.bucket.region() is not None
     parameters = {"AdoptBucket": said.get("AdoptBucket", "yes" if there else "no")}

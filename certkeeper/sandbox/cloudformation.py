@@ -238,10 +238,11 @@ class CloudFormation:
     def _execute(self, stack: Stack, change_set: ChangeSet, kind: str, aws: Clients) -> None:
         template, parameters = json.loads(change_set.template), change_set.parameters
         before = (stack.template, stack.parameters)
+        stack.parameters = parameters
         failed = self._applied(stack, template, parameters, aws, kind)
         if failed is None:
             self._cleaned(stack, template, parameters, aws)
-            stack.template, stack.parameters = change_set.template, parameters
+            stack.template = change_set.template
             self._finished(stack, f"{kind}_COMPLETE", template)
             return
         stack.reason = f"The following resource(s) failed to {kind.lower()}: [{failed}]."
@@ -255,6 +256,7 @@ class CloudFormation:
             self._status(stack, "ROLLBACK_COMPLETE")
             return
         self._status(stack, "UPDATE_ROLLBACK_IN_PROGRESS", stack.reason)
+        stack.parameters = before[1]
         old = json.loads(before[0])
         again = self._applied(stack, old, before[1], aws, "UPDATE")
         if again is None:
