@@ -89,7 +89,8 @@ def planned_json(planned: Sequence[Planned], as_of: datetime) -> dict[str, Any]:
 
 def planned_text(planned: Sequence[Planned], colour: bool) -> str:
     rows = [(one.name, one.action, minute(one.until), budget_text(one.budget), one.reason) for one in planned]
-    return table(("NAME", "ACTION", "UNTIL", "BUDGET", "REASON"), rows, colour)
+    text = table(("NAME", "ACTION", "UNTIL", "BUDGET", "REASON"), rows, colour)
+    return text + "".join(f"{one.name}: hint: {one.hint}\n" for one in planned if one.hint)
 
 
 def budget_text(budgets: Sequence[Budget]) -> str:
@@ -174,6 +175,7 @@ def _status_fields(one: Status) -> dict[str, Any]:
         "hint": one.hint,
         "failures": one.failures,
         "next_attempt": instant(one.next_attempt),
+        "waiting": one.waiting,
         "budget": budget_fields(one.budget),
         "pinned_since": instant(one.pinned_since),
     }
@@ -200,10 +202,13 @@ def status_text(survey: Survey, now: datetime, colour: bool) -> str:
     lines = [table(("NAME", "EXPIRES", "LEFT", "RENEWAL", "BUDGET", "STATE"), rows, colour).rstrip("\n")]
     for one in survey.statuses:
         if one.last_error:
-            tries = f" ({one.failures} in a row, next attempt {minute(one.next_attempt)})" if one.failures else ""
+            when = f"next attempt {minute(one.next_attempt)}" if one.next_attempt else "the next when a person asks"
+            tries = f" ({one.failures} in a row, {when})" if one.failures else ""
             lines.append(f"{one.name}: {one.last_error}{tries}")
-            if one.hint:
-                lines.append(f"  hint: {one.hint}")
+        if one.waiting:
+            lines.append(f"{one.name}: {one.waiting}; possible from {minute(one.next_attempt)}")
+        if one.hint and (one.last_error or one.waiting):
+            lines.append(f"  hint: {one.hint}")
         if one.pinned_since:
             lines.append(f"{one.name}: pinned since {minute(one.pinned_since)}, until {minute(one.renewal_time)}")
             lines.append(f"  hint: release it with: certkeeper rollback {one.name} --release")

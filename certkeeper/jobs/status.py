@@ -46,6 +46,8 @@ class Status:
     hint: str | None = None
     failures: int = 0
     next_attempt: datetime | None = None
+    waiting: str | None = None
+    """Why it is not renewed now though it is due and nothing has failed: a limit is spent, or the CA wants to wait."""
     budget: tuple[Budget, ...] = ()
     pinned_since: datetime | None = None
     served: tuple[Served, ...] | None = None
@@ -115,6 +117,8 @@ def _status(name: str, spec: CertificateSpec | None, facts: Facts, ledger: Ledge
     held, failure = facts.held, facts.failure
     if spec is None and held is None:
         return None  # a journal that was closed without a certificate, of a name that has left the settings
+    decision = decide(spec, held, failure, now, ledger=ledger) if spec else None
+    pause = decision if isinstance(decision, Pause) and decision.why and not facts.unreadable else None
     return Status(
         name=name,
         identifiers=held.identifiers if held else spec.identifiers if spec else (),
@@ -126,9 +130,10 @@ def _status(name: str, spec: CertificateSpec | None, facts: Facts, ledger: Ledge
         issuer=held.issuer if held else None,
         profile=held.profile if held else None,
         last_error=facts.unreadable or (failure.error if failure else None),
-        hint=failure.hint if failure else None,
+        hint=pause.hint if pause else failure.hint if failure else None,
         failures=failure.count if failure else 0,
-        next_attempt=failure.next_attempt if failure else None,
+        next_attempt=pause.until if pause else failure.next_attempt if failure else None,
+        waiting=pause.why if pause else None,
         budget=ledger.budgets(spec, now) if spec else (),
         pinned_since=held.pinned_since if held and pinned(held, now) else None,
     )

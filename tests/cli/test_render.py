@@ -150,6 +150,7 @@ def test_a_status_as_json_has_exactly_the_fields_that_were_promised() -> None:
                 "hint": None,
                 "failures": 0,
                 "next_attempt": None,
+                "waiting": None,
                 "budget": {
                     "exact_set": {
                         "left": 3,
@@ -181,6 +182,7 @@ def test_a_status_as_json_has_exactly_the_fields_that_were_promised() -> None:
                 "hint": "create one",
                 "failures": 3,
                 "next_attempt": "2026-12-03T03:20:00Z",
+                "waiting": None,
                 "budget": None,
                 "pinned_since": None,
             },
@@ -229,6 +231,22 @@ def test_a_plan_as_json() -> None:
             }
         ],
     }
+
+
+def test_what_waits_for_a_limit_says_until_when_and_how_it_need_not() -> None:
+    why, hint = "only 1 of the CA's 5 is left", "certkeeper renew api --spend-reserve"
+    waiting = Status("api", ("a.test",), "due", hint=hint, next_attempt=NOW, waiting=why)
+
+    text = render.status_text(Survey((waiting,), NOW), NOW, colour=False)
+
+    assert f"api: {why}; possible from 2026-12-03 02:20Z\n  hint: {hint}\n" in text
+    assert f"api: hint: {hint}\n" in render.planned_text([Planned("api", "wait", why, NOW, hint=hint)], colour=False)
+
+
+def test_what_only_a_person_can_try_again_says_so() -> None:
+    text = render.status_text(Survey((replace(FAILING, next_attempt=None),), NOW), NOW, colour=False)
+
+    assert "(3 in a row, the next when a person asks)" in text
 
 
 @pytest.mark.parametrize(

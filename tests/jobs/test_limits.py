@@ -515,4 +515,6 @@ def test_plan_and_status_show_every_limit_and_why_a_name_waits() -> None:
         (ORDERS, 299),
         (FAILED_AUTHORIZATIONS, 5),
     ]
+    assert (shown.state, shown.waiting, shown.hint) == ("due", planned.reason.split("; ")[1], planned.hint)
+    assert shown.next_attempt == planned.until
     assert [(one.limit, one.whole) for one in shown.budget] == [(one.limit, one.whole) for one in planned.budget]
