@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from functools import partial
+from typing import NoReturn
 
 import shtab
 
@@ -24,7 +27,8 @@ example: certkeeper --config prod.toml renew example.com
 
 Settings are read from --config, $CERTKEEPER_CONFIG or ./certkeeper.toml, or with --from s3://bucket/prefix from the
 store itself. AWS is configured as for every AWS tool.
-Exit status: 0 good, 1 bad news (failed, missing, overdue or expired), 2 no news (usage, settings, store out of reach).
+Exit status: 0 good, 1 bad news (failed, missing, overdue or expired), 2 no news (usage, settings, store out of reach);
+of check as monitoring systems have it.
 """
 
 
@@ -44,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     _plan(commands)
     _renew(commands)
     _status(commands)
+    _check(commands)
     _history(commands)
     _rollback(commands)
     _add(commands)
@@ -232,6 +237,36 @@ def _revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         help="an earlier one, as history lists it (default: the current one)",
     )
     command.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "check", "the status as one line for a monitoring system (exit status 0 OK, 1 WARNING, 2 CRITICAL, "
+        "3 UNKNOWN)", "certkeeper check --warn 30% --critical 10%",
+    )  # fmt: skip
+    command.error = partial(_unknown, command)  # type: ignore[method-assign] # it must not look CRITICAL
+    _names(command)
+    command.add_argument(
+        "--warn", type=_share, default=0.3, metavar="SHARE", help="WARNING at so much of the lifetime left (30%%)"
+    )
+    command.add_argument(
+        "--critical", type=_share, default=0.1, metavar="SHARE", help="CRITICAL at so much of the lifetime left (10%%)"
+    )
+
+
+def _unknown(command: argparse.ArgumentParser, message: str) -> NoReturn:
+    command.print_usage(sys.stderr)
+    command.exit(3, f"{command.prog}: error: {message}\n")
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share of the lifetime, like 30%")
+    return value
 
 
 def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certkeeper import config, wiring
-from certkeeper.cli import account, arguments, earlier, names, policy, remotely, render, revoke, settings_file
+from certkeeper.cli import account, arguments, check, earlier, names, policy, remotely, render, revoke, settings_file
 from certkeeper.cli.loading import chosen, known_names, read_settings
 from certkeeper.cli.terminal import (
     BAD_NEWS,
@@ -276,6 +276,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "plan": _plan,
     "renew": _renew,
     "status": _status,
+    "check": check.run,
     "history": earlier.run_history,
     "rollback": earlier.run_rollback,
     "add": names.run_add,

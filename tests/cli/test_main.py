@@ -29,12 +29,14 @@ COMMANDS = (
     "plan",
     "renew",
     "status",
+    "check",
     "history",
     "rollback",
     "add",
     "forget",
     "rename",
     "revoke",
+    "account",
     "policy",
     "user-data",
     "package",
@@ -324,6 +326,45 @@ def test_the_exit_status_of_a_status(aws: AwsServer, capsys: Captured, ago: time
     said = json.loads(capsys.readouterr().out)
     assert {one["state"] for one in said["certificates"]} == {state}
     assert said["as_of"].endswith("Z") and said["certificates"][0]["serial_number"] in ("0001", "0002")
+
+
+@pytest.mark.parametrize(
+    ("ago", "status"),
+    [
+        pytest.param(timedelta(hours=1), 0, id="fresh"),
+        pytest.param(timedelta(days=70), 1, id="20 days left"),
+        pytest.param(timedelta(days=85), 2, id="5 days left"),
+    ],
+)
+def test_a_check_is_one_line_with_the_exit_status_of_a_monitoring_plugin(
+    aws: AwsServer, capsys: Captured, ago: timedelta, status: int
+) -> None:
+    issued(aws, ago)
+
+    assert main(["check", "--warn", "30%", "--critical", "10"]) == status
+
+    said = capsys.readouterr()
+    assert said.out.startswith(f"CERTKEEPER {('OK', 'WARNING', 'CRITICAL')[status]} - ")
+    assert said.out.count("\n") == 1 and ";30:;10:;0;100" in said.out
+    assert said.err == ""
+
+
+def test_a_check_that_cannot_tell_is_unknown_and_says_so_on_stdout(capsys: Captured) -> None:
+    assert main(["check"]) == 3
+
+    assert capsys.readouterr().out == (
+        "CERTKEEPER UNKNOWN - there is no certkeeper.toml; write one with: certkeeper init\n"
+    )
+
+
+@pytest.mark.parametrize("share", ["x", "101%", "-1"])
+def test_a_check_with_wrong_usage_is_unknown_too(share: str, capsys: Captured) -> None:
+    assert refused("check", f"--warn={share}") == 3
+    assert "is not a share of the lifetime" in capsys.readouterr().err
+
+
+def test_a_check_whose_warning_comes_after_its_alarm_is_unknown(capsys: Captured) -> None:
+    assert main(["check", "--warn", "5%", "--critical", "10%"]) == 3
 
 
 def test_a_name_that_left_the_settings_is_still_shown(aws: AwsServer, capsys: Captured) -> None:
