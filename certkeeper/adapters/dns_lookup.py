@@ -20,6 +20,7 @@ import dns.resolver
 from certkeeper.core.caa import CaaRecord
 from certkeeper.core.errors import DnsError
 
+PORT = 53
 TIMEOUT = 4.0
 
 
@@ -59,7 +60,7 @@ class Dns:
 
     def delegation(self, zone: str) -> frozenset[str]:
         # The parent's word counts: what a zone says of itself was perhaps copied from its twin.
-        for address, port in self._fixed or self._name_servers(zone.partition(".")[2]):
+        for address, port in self._fixed or self._parents_of(zone):
             answer = _answer(address, port, zone, dns.rdatatype.NS)
             rrsets = [*answer.answer, *answer.authority] if answer is not None else []
             told = _hosts(one for rrset in rrsets if rrset.name == dns.name.from_text(zone) for one in rrset)
@@ -89,10 +90,18 @@ class Dns:
                     self._resolver.nameservers = [dns.nameserver.Do53Nameserver(*one) for one in self._fixed]
             return self._resolver
 
-    def _name_servers(self, name: str) -> tuple[tuple[str, int], ...]:
-        """The addresses of the name servers of the zone that a name lies in, as the world sees them delegated."""
+    def _parents_of(self, zone: str) -> tuple[tuple[str, int], ...]:
+        try:
+            return self._name_servers(zone.partition(".")[2], labels=1)
+        except DnsError:
+            return ()
+
+    def _name_servers(self, name: str, labels: int = 2) -> tuple[tuple[str, int], ...]:
+        """The addresses of the name servers of the zone that a name lies in, as the world sees them delegated; of a
+        zone with so many labels at least.
+        """
         parts = name.split(".")
-        for cut in range(len(parts) - 1):
+        for cut in range(len(parts) - labels + 1):
             zone = ".".join(parts[cut:])
             with self._lock:
                 known = self._servers.get(zone)
@@ -117,7 +126,7 @@ class Dns:
                 errors.append(error)
         if errors and not any(found):
             raise errors[0]
-        return tuple((str(one.address), 53) for addresses in found if addresses for one in addresses)
+        return tuple((str(one.address), PORT) for addresses in found if addresses for one in addresses)
 
 
 def _txt_at(address: str, port: int, name: str) -> frozenset[str] | None:

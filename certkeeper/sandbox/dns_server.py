@@ -28,16 +28,16 @@ class DnsServer:
 
     Names given to `fail` get SERVFAIL until `heal`. Calls are counted as service "dns", with the type as operation,
     the name (lower case, no final dot) as resource and the RCODE as status; a "refuse" fault answers the RCODE its
-    `code` names, else SERVFAIL.
+    `code` names, else SERVFAIL. `host` and `port` are for a second one: another loopback address, the same port.
     """
 
-    def __init__(self, hosted_zones: HostedZones, desk: Desk) -> None:
+    def __init__(self, hosted_zones: HostedZones, desk: Desk, host: str = ADDRESS, port: int = 0) -> None:
         self._zones = hosted_zones
         self._desk = desk
         self._failing: frozenset[str] = frozenset()
-        tcp, udp = self._listening()
+        tcp, udp = self._listening(host, port)
         self.port = tcp.port
-        self.address = f"{ADDRESS}:{self.port}"
+        self.address = f"{host}:{self.port}"
         self._servings = (Serving(tcp, "dns-tcp"), Serving(udp, "dns-udp"))
 
     def fail(self, name: str) -> None:
@@ -58,7 +58,7 @@ class DnsServer:
     ) -> None:
         self.close()
 
-    def _listening(self) -> tuple[TcpServer, UdpServer]:
+    def _listening(self, host: str, port: int) -> tuple[TcpServer, UdpServer]:
         """Both transports on one port number; another program may hold the UDP half of a free TCP port."""
         server = self
 
@@ -71,12 +71,12 @@ class DnsServer:
                 return server.answer(query, "udp")
 
         while True:
-            tcp = TcpServer(Stream)
+            tcp = TcpServer(Stream, port, host)
             try:
-                return tcp, UdpServer(Datagram, tcp.port)
+                return tcp, UdpServer(Datagram, tcp.port, host)
             except OSError as error:
                 tcp.server_close()
-                if error.errno != errno.EADDRINUSE:
+                if error.errno != errno.EADDRINUSE or port:
                     raise
 
     def answer(self, wire: bytes, transport: str) -> bytes:

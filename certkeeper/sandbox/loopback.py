@@ -71,10 +71,10 @@ class TcpServer(socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, handler: type[socketserver.BaseRequestHandler], port: int = 0) -> None:
+    def __init__(self, handler: type[socketserver.BaseRequestHandler], port: int = 0, address: str = ADDRESS) -> None:
         self._conversations: dict[socket.socket, threading.Thread] = {}
         self._conversations_lock = threading.Lock()
-        super().__init__((ADDRESS, port), handler)
+        super().__init__((address, port), handler)
 
     @property
     def port(self) -> int:
@@ -115,9 +115,9 @@ class UdpServer(socketserver.UDPServer):
 
     max_packet_size = 65_535
 
-    def __init__(self, handler: type[socketserver.BaseRequestHandler], port: int = 0) -> None:
+    def __init__(self, handler: type[socketserver.BaseRequestHandler], port: int = 0, address: str = ADDRESS) -> None:
         self._threads: set[threading.Thread] = set()
-        super().__init__((ADDRESS, port), handler)
+        super().__init__((address, port), handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(

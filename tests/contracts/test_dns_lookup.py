@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
+import dns.nameserver
+import dns.resolver
 import pytest
 
 from certkeeper.adapters import dns_lookup
@@ -217,3 +220,81 @@ def test_a_server_that_hangs_is_left_out(lookup: Dns, desk: Desk) -> None:
 )
 def test_a_server_is_an_address_and_perhaps_a_port(server: str, split: tuple[str, int]) -> None:
     assert dns_lookup._split(server) == split
+
+
+# Without `nameservers`: the resolver says which name servers a zone has, and each of them is asked.
+
+
+class AsTheWorldSees(Dns):
+    """A lookup whose resolver is the sandbox's name server."""
+
+    def __init__(self, resolver: DnsServer) -> None:
+        super().__init__()
+        self._asked = resolver
+
+    def _configured(self) -> dns.resolver.Resolver:
+        resolver = dns.resolver.Resolver(configure=False)
+        resolver.nameservers = [dns.nameserver.Do53Nameserver("127.0.0.1", self._asked.port)]
+        return resolver
+
+
+@dataclass
+class World:
+    """Two name servers of one zone, the second with a state of its own; the first is the resolver too."""
+
+    lookup: Dns
+    zones: HostedZones
+    others: HostedZones
+    zone: str
+    same: str
+    servers: str
+
+
+@pytest.fixture
+def world(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    zones, others = HostedZones(), HostedZones()
+    zone, same, servers = zones.add("world.test"), others.add("world.test"), zones.add("servers.test")
+    for number in (1, 2):
+        zones.put(servers, f"ns{number}.servers.test", "A", f"127.0.0.{number}")
+    for owner, zone_id in ((zones, zone), (others, same)):
+        owner.put(zone_id, "world.test", "NS", "ns1.servers.test.", "ns2.servers.test.")
+    with DnsServer(zones, desk) as first, DnsServer(others, desk, "127.0.0.2", first.port):
+        monkeypatch.setattr(dns_lookup, "PORT", first.port)
+        yield World(AsTheWorldSees(first), zones, others, zone, same, servers)
+
+
+def test_every_name_server_of_a_zone_is_asked_and_one_that_lags_is_told_apart(world: World) -> None:
+    world.zones.put(world.zone, "_acme-challenge.a.b.world.test", "TXT", "new")
+    world.others.put(world.same, "_acme-challenge.a.b.world.test", "TXT", "old")
+
+    assert world.lookup.txt("_acme-challenge.a.b.world.test") == {
+        "127.0.0.1": frozenset({"new"}),
+        "127.0.0.2": frozenset({"old"}),
+    }
+
+
+def test_a_name_server_that_is_silent_is_not_waited_for_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dns_lookup, "TIMEOUT", 0.3)
+    world.zones.put(world.zone, "a.world.test", "TXT", "one")
+    world.zones.put(world.zone, "b.world.test", "TXT", "two")
+    world.zones.put(world.servers, "ns2.servers.test", "A", "192.0.2.1")
+
+    first = world.lookup.txt("a.world.test")
+    begun = time.monotonic()
+    again = world.lookup.txt("b.world.test")
+
+    assert (first, again) == ({"127.0.0.1": frozenset({"one"})}, {"127.0.0.1": frozenset({"two"})})
+    assert time.monotonic() - begun < 0.25
+
+
+def test_what_the_parent_says_of_a_delegation_counts_and_not_what_the_zone_says_of_itself(world: World) -> None:
+    # The parent has its own name server, the second one, which does not serve the zone itself.
+    world.zones.put(world.zones.add("test"), "test", "NS", "ns2.servers.test.")
+    world.others.forget(world.same)
+    world.others.put(world.others.add("test"), "world.test", "NS", "ns-1.awsdns-00.com.", "NS-2.awsdns-00.net.")
+
+    assert world.lookup.delegation("world.test") == {"ns-1.awsdns-00.com", "ns-2.awsdns-00.net"}
+
+
+def test_where_the_parent_cannot_be_asked_the_resolver_is(world: World) -> None:
+    assert world.lookup.delegation("world.test") == {"ns1.servers.test", "ns2.servers.test"}
