@@ -177,7 +177,7 @@ class Machine:
             except OSError:
                 return ""
 
-    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert self._program.running, f"the machine has gone off:\n{self._program.log()}"

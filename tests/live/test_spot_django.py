@@ -159,7 +159,7 @@ def test_a_new_release_goes_out_beside_the_old_one_and_no_visitor_notices(shop: 
         machines[0].wait_until(lambda: shop.address() == ["203.0.113.21"], "in DNS", 200)
         visitor = Visitor(shop.region)
         visiting.callback(visitor.close)
-        machines[0].wait_until(lambda: bool(visitor.visits()), "visited", 30)
+        machines[0].wait_until(lambda: bool(visitor.visits()), "visited")
 
         shop.release("two")
         mark = sandbox.desk.mark()
@@ -171,11 +171,11 @@ def test_a_new_release_goes_out_beside_the_old_one_and_no_visitor_notices(shop: 
         shop.keeper("renew", "--force", NAME)
         renewed = sandbox.proxy.issued()[-1].serial
         for machine in machines:
-            machine.wait_until(lambda: machine.serves(NAME) == renewed, "serving what was renewed", 30)  # noqa: B023
+            machine.wait_until(lambda: machine.serves(NAME) == renewed, "serving what was renewed")  # noqa: B023 - called within the loop
 
         machines[0].power_off()
         so_far = len(visitor.visits())
-        machines[1].wait_until(lambda: len(visitor.visits()) > so_far + 3, "visited alone", 30)
+        machines[1].wait_until(lambda: len(visitor.visits()) > so_far + 3, "visited alone")
         visits, log = visitor.visits(), visitor.log()
 
     # The name was moved last, when HTTPS had answered by name.
