@@ -20,6 +20,7 @@ from certkeeper import config
 from certkeeper.core.errors import SettingsError
 from certkeeper.core.permissions import Deployment
 from certkeeper.core.ports import CertificateAuthority, Notices, Records, Sealer
+from certkeeper.jobs.diagnose import Surroundings
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.status import Served, Survey
 
@@ -367,6 +368,32 @@ def here() -> tuple[str, str]:
     """Account and region that AWS is configured for. Raises SettingsError, StoreError."""
     aws = new_aws()
     return aws.account(), aws.client("s3").meta.region_name
+
+
+def surroundings(settings: config.Settings, drifted: Callable[[], bool] | None) -> Surroundings:
+    """What `doctor` looks at besides; nothing is asked before it is. Raises SettingsError."""
+    from certkeeper.adapters.iam_simulation import SimulatedRights
+    from certkeeper.adapters.kms_keys import state
+    from certkeeper.adapters.s3_bucket import S3Bucket
+    from certkeeper.adapters.sns_notices import unconfirmed
+
+    aws = new_aws()
+    s3, kms_key = aws.client("s3"), settings.kms_key
+    deployed = settings.deployment is not None
+
+    def waiting() -> list[str]:
+        account = aws.account()
+        region = aws.region_of(settings.bucket, settings.bucket_owner or account)
+        topic = f"arn:{s3.meta.partition}:sns:{region}:{account}:{settings.deployment}-notices"
+        return unconfirmed(aws.client("sns", region), topic)
+
+    return Surroundings(
+        skew=lambda: S3Bucket(s3, settings.bucket, settings.bucket_owner or aws.account()).skew(),
+        kms_key=(lambda: state(aws.client("kms", _region_of_key(kms_key)), kms_key)) if kms_key else None,
+        unconfirmed=waiting if deployed and settings.alerts else None,
+        drifted=drifted if deployed else None,
+        rights=deferred(lambda: SimulatedRights(aws.client("iam"), s3.meta.partition, aws.account())),
+    )
 
 
 def _sealer(settings: config.Settings, aws: Aws) -> Sealer:

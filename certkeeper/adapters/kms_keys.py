@@ -62,6 +62,19 @@ def find_arn(kms: KMSClient, kms_key: str) -> str | None:
         raise SealingError(f"KMS does not say which key {kms_key} is: {code}", hint) from None
 
 
+def state(kms: KMSClient, kms_key: str) -> str | None:
+    """A key's state in KMS's words ("Enabled", "Disabled", "PendingDeletion"); None if there is none.
+
+    Raises SealingError.
+    """
+    try:
+        return str(kms.describe_key(KeyId=kms_key)["KeyMetadata"]["KeyState"])
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NotFoundException":
+            return None
+        raise _sealing_error("found", kms_key, error) from None
+
+
 def delete(kms: KMSClient, arn: str, alias: str) -> None:
     """Take the alias away and have the key deleted in 30 days; that can be cancelled. Raises SealingError."""
     try:

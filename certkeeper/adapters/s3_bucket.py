@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -34,6 +36,14 @@ class S3Bucket:
                 "reached", error, "it may be somebody else's, since bucket names are worldwide: choose another name"
             )
         return str(answer["ResponseMetadata"]["HTTPHeaders"]["x-amz-bucket-region"])
+
+    def skew(self) -> timedelta:
+        """How far this machine's clock is ahead of S3's. Raises StoreError."""
+        try:
+            answer = self._s3.head_bucket(Bucket=self._bucket, ExpectedBucketOwner=self._owner)
+        except Refused as error:
+            self._refuse("reached", error)
+        return datetime.now(UTC) - parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def has(self, path: str) -> bool:
         """Raises StoreError."""

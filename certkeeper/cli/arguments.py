@@ -62,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     _deploy(commands)
     _destroy(commands)
     _alert(commands)
+    _doctor(commands)
     _demo(commands)
     _completion(commands)
     return top
@@ -356,6 +357,15 @@ def _alert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "certkeeper --from s3://certkeeper-123456789012-eu-west-1/prod alert --test",
     )  # fmt: skip
     command.add_argument("--test", action="store_true", required=True, help="say that it is a trial")
+
+
+def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "doctor", "look for what would keep certificates from being renewed; changes nothing",
+        "certkeeper doctor example.com",
+    )  # fmt: skip
+    _names(command)
+    _json(command)
 
 
 def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -10,7 +10,19 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from certkeeper import config, wiring
-from certkeeper.cli import account, arguments, check, earlier, names, policy, remotely, render, revoke, settings_file
+from certkeeper.cli import (
+    account,
+    arguments,
+    check,
+    doctor,
+    earlier,
+    names,
+    policy,
+    remotely,
+    render,
+    revoke,
+    settings_file,
+)
 from certkeeper.cli.loading import chosen, known_names, read_settings
 from certkeeper.cli.terminal import (
     BAD_NEWS,
@@ -290,6 +302,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "deploy": _deploy,
     "destroy": _destroy,
     "alert": _alert,
+    "doctor": doctor.run,
     "demo": _demo,
     "completion": _completion,
 }

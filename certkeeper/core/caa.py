@@ -57,9 +57,12 @@ def require(identifier: str, caa: CaaOf, issuers: Sequence[str], account_url: st
 
 
 def _climbed(name: str, caa: CaaOf) -> tuple[str, Sequence[CaaRecord]]:
-    """Section 3: the records of the nearest ancestor that has any."""
+    """Section 3: the records of the nearest ancestor that has any.
+
+    The top-level domain is left to the CA: it hardly ever has any, and name servers of one's own know nothing of it.
+    """
     labels = name.split(".")
-    for cut in range(len(labels)):
+    for cut in range(len(labels) - 1):
         where = ".".join(labels[cut:])
         records = caa(where)
         if records:

@@ -10,6 +10,7 @@ CertkeeperError
 ├── DnsError            no zone, a refused record, a look-up that failed
 ├── ChainError          a chain that must not be kept
 ├── NoticeError         people could not be told
+├── RightsError         what a role may do could not be found out
 ├── FunctionError       the deployed function could not be asked, or could not run
 └── OutOfTime           the deadline has come; what is journaled is finished by the next run
 
@@ -80,6 +81,10 @@ class DnsError(CertkeeperError):
 
 class ChainError(CertkeeperError):
     """The CA handed out a chain that must not be kept (RFC 8555 section 11.4 and our own proof)."""
+
+
+class RightsError(CertkeeperError):
+    """What a role may do could not be found out."""
 
 
 class NoticeError(CertkeeperError):

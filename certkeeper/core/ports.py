@@ -195,6 +195,13 @@ class DnsLookup(Protocol):
         """The name servers that the world asks about a zone: lower case, no final dot. Raises DnsError."""
 
 
+class RightsOfRoles(Protocol):
+    """What other roles may do, by the policies of their account."""
+
+    def may_write_txt(self, role_arn: str, zone: str, names: Sequence[str]) -> bool:
+        """Whether a role may change TXT records at any of these names of a hosted zone. Raises RightsError."""
+
+
 class Notices(Protocol):
     """How people are told."""
 

@@ -43,6 +43,7 @@ COMMANDS = (
     "deploy",
     "destroy",
     "alert",
+    "doctor",
     "demo",
     "completion",
 )

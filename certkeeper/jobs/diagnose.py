@@ -1,0 +1,199 @@
+"""What would keep certificates from being renewed, looked for before it does. Changes nothing.
+
+Checked for every name: hosted zone, delegation, CAA; for every CA: its directory; and the surroundings that a door
+has looked up: the clock, the KMS key, the deployed settings, subscriptions, and what the readers' roles may write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from certkeeper.core import caa, zones
+from certkeeper.core.budget import Ledger
+from certkeeper.core.errors import AuthorityError, CertkeeperError
+from certkeeper.core.model import CertificateSpec, HostedZone
+from certkeeper.core.ports import RightsOfRoles
+from certkeeper.jobs.case import Run
+from certkeeper.jobs.keeper import Keeper
+
+GOOD, WARNING, BAD, UNKNOWN = "good", "warning", "bad", "unknown"
+LARGEST_SKEW = timedelta(minutes=5)
+"""ACME and AWS's signatures take a clock that is off by a few minutes."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`check` is what was looked at, `about` the name or the thing; `result` is good, warning, bad or unknown."""
+
+    check: str
+    about: str
+    result: str
+    what: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What only a door can look up; each raises a CertkeeperError if it cannot be told. None where it does not apply.
+
+    `skew` is how far this machine's clock is ahead of S3's; `kms_key` is the key's state in KMS's words, None if there
+    is no such key; `unconfirmed` lists the addresses of alarms that have not been confirmed; `drifted` is whether the
+    deployed settings are others than these.
+    """
+
+    skew: Callable[[], timedelta]
+    kms_key: Callable[[], str | None] | None = None
+    unconfirmed: Callable[[], Sequence[str]] | None = None
+    drifted: Callable[[], bool] | None = None
+    rights: RightsOfRoles | None = None
+
+
+@dataclass
+class _Seen:
+    """The hosted zones that the names lie in, by id."""
+
+    zones: dict[str, HostedZone] = field(default_factory=dict)
+    challenge_names: dict[str, set[str]] = field(default_factory=dict)
+
+
+def diagnose(keeper: Keeper, specs: Sequence[CertificateSpec], surroundings: Surroundings) -> tuple[Finding, ...]:
+    """Every check once, the good ones too. Raises nothing but programming errors."""
+    run, seen = Run(keeper, Ledger()), _Seen()
+    findings = [_of_clock(surroundings.skew)]
+    findings += _of_surroundings(surroundings)
+    issuers = {}
+    for directory in dict.fromkeys(spec.ca for spec in specs):
+        finding, issuers[directory] = _of_ca(keeper, directory)
+        findings.append(finding)
+    for spec in specs:
+        findings.append(_of_zone(run, spec, seen))
+        findings.append(_of_caa(keeper, spec, issuers[spec.ca]))
+    findings += [_of_delegation(keeper, zone) for zone in seen.zones.values()]
+    if surroundings.rights is not None:
+        findings += _of_readers(specs, seen, surroundings.rights)
+    return tuple(findings)
+
+
+def _of_clock(skew_of: Callable[[], timedelta]) -> Finding:
+    try:
+        skew = skew_of()
+    except CertkeeperError as error:
+        return Finding("clock", "this machine", UNKNOWN, error.message, error.hint)
+    seconds = round(skew.total_seconds())
+    if abs(skew) <= LARGEST_SKEW:
+        return Finding("clock", "this machine", GOOD, f"within {max(abs(seconds), 1)} s of AWS's")
+    way = "ahead of" if seconds > 0 else "behind"
+    return Finding("clock", "this machine", BAD, f"{abs(seconds)} s {way} AWS's", "set it by NTP")
+
+
+def _of_surroundings(around: Surroundings) -> list[Finding]:
+    findings = []
+    if around.kms_key is not None:
+        findings.append(_told("KMS key", "sealing", around.kms_key, _kms_key))
+    if around.drifted is not None:
+        findings.append(_told("settings", "the deployed ones", around.drifted, _drift))
+    if around.unconfirmed is not None:
+        findings.append(_told("alarms", "subscriptions", around.unconfirmed, _subscriptions))
+    return findings
+
+
+def _kms_key(state: object) -> tuple[str, str, str | None]:
+    if state == "Enabled":
+        return GOOD, "enabled", None
+    if state is None:
+        return BAD, "there is no such key", "certkeeper deploy makes the one of an alias; or correct kms_key"
+    return BAD, f"is {state}", "enable it, or cancel its deletion: what it has sealed cannot be opened otherwise"
+
+
+def _drift(drifted: object) -> tuple[str, str, str | None]:
+    if drifted:
+        return WARNING, "are not these", "certkeeper deploy stores these; certkeeper --from ... shows those"
+    return GOOD, "are these", None
+
+
+def _subscriptions(waiting: object) -> tuple[str, str, str | None]:
+    addresses = ", ".join(str(one) for one in waiting) if isinstance(waiting, (list, tuple)) else ""
+    if addresses:
+        return BAD, f"not confirmed: {addresses}", "follow the link in AWS's mail; until then no alarm arrives"
+    return GOOD, "all confirmed", None
+
+
+def _told(
+    check: str, about: str, look: Callable[[], object], judge: Callable[[object], tuple[str, str, str | None]]
+) -> Finding:
+    try:
+        return Finding(check, about, *judge(look()))
+    except CertkeeperError as error:
+        return Finding(check, about, UNKNOWN, error.message, error.hint)
+
+
+def _of_ca(keeper: Keeper, directory: str) -> tuple[Finding, Sequence[str] | None]:
+    try:
+        issuers = keeper.authorities[directory].issuer_domains()
+    except CertkeeperError as error:
+        return Finding("CA", directory, BAD, error.message, error.hint), None
+    return Finding("CA", directory, GOOD, f"answers, as {', '.join(issuers) or 'a CA without a CAA name'}"), issuers
+
+
+def _of_zone(run: Run, spec: CertificateSpec, seen: _Seen) -> Finding:
+    found = []
+    try:
+        for name in dict.fromkeys(zones.challenge_name(one) for one in spec.identifiers):
+            target = zones.follow(name, run.keeper.lookup.cname)
+            zone = run.zone_of(target, spec.hosted_zone_id)
+            seen.zones[zone.zone] = zone
+            seen.challenge_names.setdefault(zone.zone, set()).add(target)
+            found.append(f"{target} in {zone.zone}")
+    except CertkeeperError as error:
+        return Finding("hosted zone", spec.name, BAD, error.message, error.hint)
+    return Finding("hosted zone", spec.name, GOOD, ", ".join(found))
+
+
+def _of_caa(keeper: Keeper, spec: CertificateSpec, issuers: Sequence[str] | None) -> Finding:
+    if issuers is None:
+        return Finding("CAA", spec.name, UNKNOWN, "the CA cannot be asked what it calls itself")
+    try:
+        account, _ = keeper.accounts.read(spec.ca)
+        for identifier in spec.identifiers:
+            caa.require(identifier, keeper.lookup.caa, issuers, account.url if account else None)
+    except CertkeeperError as error:
+        result = BAD if isinstance(error, AuthorityError) else UNKNOWN
+        return Finding("CAA", spec.name, result, error.message, error.hint)
+    return Finding("CAA", spec.name, GOOD, "lets the CA issue")
+
+
+def _of_delegation(keeper: Keeper, zone: HostedZone) -> Finding:
+    try:
+        ours, live = keeper.zones.name_servers(zone), keeper.lookup.delegation(zone.name)
+    except CertkeeperError as error:
+        return Finding("delegation", zone.name, UNKNOWN, error.message, error.hint)
+    if ours & live:
+        return Finding("delegation", zone.name, GOOD, f"the world asks hosted zone {zone.zone}")
+    asked = ", ".join(sorted(live)) or "nobody"
+    hint = f"have the registrar name {', '.join(sorted(ours))}"
+    return Finding("delegation", zone.name, BAD, f"the world asks {asked}, not hosted zone {zone.zone}", hint)
+
+
+def _of_readers(specs: Sequence[CertificateSpec], seen: _Seen, rights: RightsOfRoles) -> list[Finding]:
+    readers = list(dict.fromkeys(reader for spec in specs for reader in spec.readers if ":role/" in reader))
+    return [_of_reader(reader, seen, rights) for reader in readers]
+
+
+def _of_reader(reader: str, seen: _Seen, rights: RightsOfRoles) -> Finding:
+    """An instance that can write challenge records can have certificates issued to itself, whatever it may not read."""
+    try:
+        writable = sorted(
+            seen.zones[zone].name
+            for zone, names in seen.challenge_names.items()
+            if not seen.zones[zone].role_arn and rights.may_write_txt(reader, zone, sorted(names))
+        )
+    except CertkeeperError as error:
+        return Finding("reader", reader, UNKNOWN, error.message, error.hint)
+    if not writable:
+        return Finding("reader", reader, GOOD, "cannot write challenge records")
+    what = f"can write challenge records in {', '.join(writable)}, so it can have certificates issued to itself"
+    return Finding(
+        "reader", reader, WARNING, what, "limit its route53:ChangeResourceRecordSets to the A record it needs"
+    )

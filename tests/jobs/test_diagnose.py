@@ -1,0 +1,178 @@
+"""What `doctor` finds before a renewal would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import pytest
+
+from certkeeper.core.caa import CaaRecord
+from certkeeper.core.errors import AuthorityError, NoticeError, RightsError, SealingError, StoreError
+from certkeeper.core.model import HostedZone
+from certkeeper.jobs.diagnose import Finding, Surroundings, diagnose
+from tests.fakes import API, WWW, World
+
+ROLE = "arn:aws:iam::123456789012:role/web"
+ZONE = HostedZone("Z1", "example.com")
+SERVERS = frozenset({"ns-1.test"})
+
+
+@dataclass
+class FakeRights:
+    """Roles by what they may write: (role, zone id, name)."""
+
+    allowed: set[tuple[str, str, str]] = field(default_factory=set)
+    refuse: RightsError | None = None
+
+    def may_write_txt(self, role_arn: str, zone: str, names: Sequence[str]) -> bool:
+        if self.refuse:
+            raise self.refuse
+        return any((role_arn, zone, name) in self.allowed for name in names)
+
+
+def well() -> World:
+    world = World()
+    world.zones.servers[ZONE] = world.lookup.delegations["example.com"] = SERVERS
+    world.authority.issuers = ("ca.test",)
+    return world
+
+
+AROUND = Surroundings(skew=lambda: timedelta(seconds=2))
+
+
+def found(world: World, around: Surroundings = AROUND, spec: object = WWW) -> dict[str, Finding]:
+    return {one.check: one for one in diagnose(world.keeper(), [spec], around)}  # type: ignore[list-item]
+
+
+def test_all_is_well() -> None:
+    findings = diagnose(well().keeper(), [WWW, API], AROUND)
+
+    assert {one.result for one in findings} == {"good"}
+    assert [(one.check, one.about) for one in findings] == [
+        ("clock", "this machine"), ("CA", WWW.ca), ("hosted zone", "www"), ("CAA", "www"), ("hosted zone", "api"),
+        ("CAA", "api"), ("delegation", "example.com"),
+    ]  # fmt: skip
+
+
+def test_nothing_is_changed() -> None:
+    world = well()
+
+    diagnose(world.keeper(), [WWW], AROUND)
+
+    assert world.records.objects == {}
+    assert world.authority.accounts == {}
+    assert world.dns.records == set()
+
+
+def test_a_domain_without_a_hosted_zone_is_bad() -> None:
+    world = well()
+    world.zones.zones = ()
+
+    finding = found(world)["hosted zone"]
+
+    assert (finding.about, finding.result) == ("www", "bad")
+    assert "no hosted zone" in finding.what and finding.hint
+
+
+def test_a_zone_that_the_world_does_not_ask_is_bad() -> None:
+    world = well()
+    world.lookup.delegations["example.com"] = frozenset({"ns.elsewhere.test"})
+
+    finding = found(world)["delegation"]
+
+    assert finding.result == "bad"
+    assert "the world asks ns.elsewhere.test" in finding.what
+    assert finding.hint == "have the registrar name ns-1.test"
+
+
+def test_a_caa_record_for_another_ca_is_bad() -> None:
+    world = well()
+    world.lookup.caas["example.com"] = (CaaRecord(0, "issue", "other.test"),)
+
+    finding = found(world)["CAA"]
+
+    assert finding.result == "bad"
+    assert finding.hint is not None and 'CAA 0 issue "ca.test"' in finding.hint
+
+
+def test_a_ca_out_of_reach_is_bad_and_its_caa_unknown() -> None:
+    world = well()
+    world.authority.trouble = AuthorityError("the CA does not answer")
+
+    findings = found(world)
+
+    assert (findings["CA"].result, findings["CAA"].result) == ("bad", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("skew", "result", "said"),
+    [
+        (timedelta(seconds=-299), "good", "within 299 s"),
+        (timedelta(minutes=6), "bad", "360 s ahead of"),
+        (timedelta(minutes=-6), "bad", "360 s behind"),
+    ],
+)
+def test_a_clock_that_is_off_is_bad(skew: timedelta, result: str, said: str) -> None:
+    finding = found(well(), Surroundings(skew=lambda: skew))["clock"]
+
+    assert finding.result == result
+    assert said in finding.what
+
+
+def raising(error: Exception) -> Callable[[], object]:
+    def call() -> object:
+        raise error
+
+    return call
+
+
+def test_what_cannot_be_told_is_unknown_and_stops_nothing() -> None:
+    around = Surroundings(
+        skew=raising(StoreError("no bucket", "make one")),  # type: ignore[arg-type] # it only raises
+        kms_key=raising(SealingError("no such key", "make one")),  # type: ignore[arg-type]
+        unconfirmed=raising(NoticeError("no topic")),  # type: ignore[arg-type]
+        drifted=raising(StoreError("no settings")),  # type: ignore[arg-type]
+        rights=FakeRights(refuse=RightsError("not allowed to ask")),
+    )
+
+    findings = found(well(), around, replace(WWW, readers=(ROLE,)))
+
+    unknown = {check for check, one in findings.items() if one.result == "unknown"}
+    assert unknown == {"clock", "KMS key", "alarms", "settings", "reader"}
+    assert findings["clock"].hint == "make one"
+    assert findings["hosted zone"].result == "good"
+
+
+@pytest.mark.parametrize(
+    ("state", "result"), [("Enabled", "good"), ("Disabled", "bad"), ("PendingDeletion", "bad"), (None, "bad")]
+)
+def test_a_kms_key_that_does_not_work_is_bad(state: str | None, result: str) -> None:
+    assert found(well(), replace(AROUND, kms_key=lambda: state))["KMS key"].result == result
+
+
+def test_an_address_that_nobody_confirmed_is_bad() -> None:
+    around = replace(AROUND, unconfirmed=lambda: ["ops@example.com"])
+
+    finding = found(well(), around)["alarms"]
+
+    assert (finding.result, finding.what) == ("bad", "not confirmed: ops@example.com")
+    assert found(well(), replace(AROUND, unconfirmed=list))["alarms"].result == "good"
+
+
+def test_deployed_settings_that_are_others_are_a_warning() -> None:
+    assert found(well(), replace(AROUND, drifted=lambda: True))["settings"].result == "warning"
+    assert found(well(), replace(AROUND, drifted=lambda: False))["settings"].result == "good"
+
+
+def test_a_reader_that_can_write_challenge_records_is_a_warning() -> None:
+    rights = FakeRights({(ROLE, "Z1", "_acme-challenge.example.com")})
+    read = replace(WWW, readers=(ROLE, "arn:aws:iam::123456789012:root"))
+
+    warned = found(well(), replace(AROUND, rights=rights), read)["reader"]
+    good = found(well(), replace(AROUND, rights=FakeRights()), read)["reader"]
+
+    assert (warned.about, warned.result) == (ROLE, "warning")
+    assert "issued to itself" in warned.what
+    assert good.result == "good"
