@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -51,26 +52,46 @@ def test_a_first_certificate_costs_at_most_five_route_53_calls_and_fourteen_requ
     operator.assert_one_good_certificate()
 
 
-def test_twenty_names_wait_for_dns_once(sandbox: Sandbox) -> None:
-    sandbox.zones.propagation = 5.0
-    try:
-        with Operator(sandbox, count=20) as operator:
-            said = operator.renew()
+@pytest.fixture
+def slow(sandbox: Sandbox) -> Iterator[Sandbox]:
+    """With a Route 53 that takes five seconds and five requests a second."""
+    zones = sandbox.zones
+    zones.propagation, zones.requests_per_second, zones.burst = 5.0, 5.0, 5.0
+    yield sandbox
+    zones.propagation, zones.requests_per_second, zones.burst = 0.0, None, 1.0
 
-            assert said.status == 0, said.talk
-            assert [one["outcome"] for one in said.outcomes.values()] == ["renewed"] * 20
-            presented, taken_away = operator.calls("route53", "ChangeResourceRecordSets")
-            waited = [call for call in operator.calls("acme", "challenge") if call.at < presented.at + 5.0]
-            assert waited == []
-            # Everybody's challenge was answered before the one taking away; nobody waited for a second change.
-            answered = [call.at for call in operator.calls("acme", "challenge")]
-            assert len({one for call in operator.calls("acme", "challenge") for one in call.context}) == 20
-            assert max(answered) < taken_away.at
-            assert len(operator.calls("route53", "GetChange")) <= 5
-            for name in operator.names:
-                operator.assert_one_good_certificate(name)
-    finally:
-        sandbox.zones.propagation = 0.0
+
+def test_one_certificate_of_fifty_names_costs_at_most_eight_route_53_calls(slow: Sandbox) -> None:
+    with Operator(slow) as operator:
+        operator.identifiers[operator.name] = [f"h{number}.{operator.name}" for number in range(50)]
+        operator.settings()
+
+        said = operator.renew()
+
+        assert said.status == 0, said.talk
+        route53 = operator.calls("route53")
+        assert 0 < len(route53) <= 8, [call.operation for call in route53]
+        assert "Throttling" not in {call.fault for call in route53}
+        operator.assert_one_good_certificate()
+
+
+def test_twenty_names_wait_for_dns_once(slow: Sandbox) -> None:
+    with Operator(slow, count=20) as operator:
+        said = operator.renew()
+
+        assert said.status == 0, said.talk
+        assert [one["outcome"] for one in said.outcomes.values()] == ["renewed"] * 20
+        presented, taken_away = operator.calls("route53", "ChangeResourceRecordSets")
+        waited = [call for call in operator.calls("acme", "challenge") if call.at < presented.at + 5.0]
+        assert waited == []
+        # Everybody's challenge was answered before the one taking away; nobody waited for a second change.
+        answered = [call.at for call in operator.calls("acme", "challenge")]
+        assert len({one for call in operator.calls("acme", "challenge") for one in call.context}) == 20
+        assert max(answered) < taken_away.at
+        assert len(operator.calls("route53", "GetChange")) <= 5
+        assert len(operator.calls("route53")) <= 12
+        for name in operator.names:
+            operator.assert_one_good_certificate(name)
 
 
 def test_one_name_whose_record_is_refused_does_not_stop_the_nineteen_others(sandbox: Sandbox) -> None:
