@@ -299,6 +299,11 @@ def _placed(run: Run, case: Case, decision: Renew) -> Order:
     else:
         request = keeper.keys.new_request(spec)
     order = _ordered(run, case, account)
+    if order.profile is not None and spec.profile is not None and order.profile != spec.profile:
+        raise AuthorityError(
+            f"the CA's order is for the profile {order.profile}, and {spec.profile} was asked for",
+            kind="invalidProfile",
+        )
     pending = PendingOrder(
         request=request,
         identifiers=spec.identifiers,
