@@ -22,6 +22,7 @@ _SECRET = ("privkey.pem", "combined.pem")
 _DIGITS = frozenset("0123456789abcdef")
 _ASIDE = ".before-certkeeper"
 _KEPT = 3
+_SELINUX = "/sys/fs/selinux/enforce"  # there if it is on
 
 
 class Owner:
@@ -115,6 +116,7 @@ class Place:
         for name, data in files.items():
             _write(f"{self.staging}/{name}", data, owner.key_mode if name in _SECRET else 0o644, owner)
         _make_folder(self.staging, owner.folder_mode, owner.group)  # opened up last
+        _label(self.archive, os.path.dirname(self.live))
         _sync(self.staging)
         _rename(self.staging, f"{self.archive}/{folder}")
         return folder
@@ -234,6 +236,18 @@ def _sync(folder: str) -> None:
 def _rename(old: str, new: str) -> None:
     os.rename(old, new)
     _sync(os.path.dirname(new))
+
+
+def _label(*folders: str) -> None:
+    """Give everything in folders the context that SELinux's policy has for its place, where there is SELinux."""
+    if os.path.exists(_SELINUX):
+        import subprocess
+
+        environment = {"PATH": os.environ.get("PATH", os.defpath)}
+        try:
+            subprocess.run(["restorecon", "-R", *folders], stdin=subprocess.DEVNULL, stdout=2, env=environment)
+        except FileNotFoundError:
+            pass  # what is new has its folder's context, which is as good as can be
 
 
 def _remove(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -232,3 +233,74 @@ def test_everything_is_durable_before_the_flip(instance: Instance, monkeypatch: 
     assert at_the_flip == [set()]
     assert (instance.into / "archive" / "example.com" / "reload-pending").exists()
     assert (instance.into / "live").stat().st_ino in synced
+
+
+# ---- SELinux, and disks that take nothing more
+
+
+def test_selinux_contexts_are_right_before_anybody_sees_the_files(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.store(issue("example.com"))
+    monkeypatch.setattr("certkeeper.client.install._SELINUX", str(instance.folder))
+    (instance.folder / "restorecon").write_text(
+        f'#!/bin/sh\necho "$@" >{instance.folder}/asked\nenv >>{instance.folder}/asked\n'
+        f"cd {instance.into}\nfind . -name '*.pem' >{instance.folder}/there\nls -A live >>{instance.folder}/there\n"
+    )
+    (instance.folder / "restorecon").chmod(0o755)
+    instance.environment["PATH"] = f"{instance.folder}:/usr/bin:/bin"
+
+    run = instance.pull()
+
+    asked, *variables = (instance.folder / "asked").read_text().splitlines()
+    there = (instance.folder / "there").read_text().splitlines()
+    assert run.code == 0, run.err
+    assert asked == f"-R {instance.into}/archive/example.com {instance.into}/live"
+    assert not any("AWS" in one or "canary" in one for one in variables)
+    assert len(there) == 4
+    assert all("/.staging/" in one for one in there)
+
+
+@pytest.mark.parametrize("has_selinux", [True, False])
+def test_without_restorecon_a_pull_installs_all_the_same(
+    instance: Instance, has_selinux: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.store(issue("example.com"))
+    monkeypatch.setattr("certkeeper.client.install._SELINUX", str(instance.folder) if has_selinux else "/nowhere")
+    instance.environment["PATH"] = str(instance.folder)
+
+    assert instance.pull().code == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+@pytest.mark.parametrize("call", ["mkdir", "write", "fsync", "rename", "symlink"])
+def test_a_disk_that_takes_nothing_leaves_the_last_good_pair(
+    instance: Instance, call: str, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, newer = issue("example.com"), issue("example.com")
+    instance.store(good)
+    instance.pull()
+    before = instance.installed()
+    instance.store(newer, sealing="store")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        if call == "write":  # but not into the memory file of the proof
+            write = os.write
+            patch.setattr(os, "write", lambda file, data: write(file, data) if in_memory(file) else refuse())
+        else:
+            patch.setattr(os, call, refuse)
+        run = instance.pull()
+    again = instance.pull()
+
+    assert (run.code, run.out.split()[1:3]) == (0, ["kept", good.serial_number])
+    assert run.err.count("certkeeper-pull: error: ") == 1
+    assert os.strerror(number) in run.err
+    assert before["privkey.pem"] == good.private_key_pem
+    assert (again.code, again.out.split()[1:3]) == (0, ["installed", newer.serial_number])
+
+
+def in_memory(file: int) -> bool:
+    return "memfd" in os.readlink(f"/proc/self/fd/{file}")

@@ -130,8 +130,8 @@ def test_the_one_file_is_deterministic_and_small() -> None:
     text = one_file()
 
     assert text == one_file()
-    assert text.count("\n") <= 1560
-    assert len(zlib.compress(text.encode(), 9)) <= 22_500
+    assert text.count("\n") <= 1570
+    assert len(zlib.compress(text.encode(), 9)) <= 22_700
 
 
 def test_the_shrunk_form_is_deterministic_and_small() -> None:
