@@ -5,7 +5,7 @@
 
 S3, KMS, Secrets Manager and the instance metadata service are one nginx whose answers never change; it verifies no
 signature, and is no bottleneck. In every round each client runs once, in an order of its own; a ratio is the median of
-the rounds' ratios. Clients that are not installed are left out: `scripts/get-peers aws` brings AWS's own.
+the rounds' ratios. Clients that are not installed are left out: `scripts/get-peers --aws` brings AWS's own.
 A relay adds the round trips; those of TCP's own greeting are not in it.
 """
 
@@ -25,6 +25,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -306,6 +307,7 @@ def wait_for(port: int) -> None:
     for _ in range(500):
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 0.1):
             return
+        time.sleep(0.02)
     raise SystemExit(f"nobody listens at port {port}")
 
 

@@ -99,7 +99,9 @@ class Place:
         return state if state.get("folder") == self.current() else {}
 
     def note(self, state: dict[str, object]) -> None:
-        self._replace(self.state_file, json.dumps(state, sort_keys=True))
+        """Not made durable: what is lost or torn costs one more request."""
+        _write(f"{self.archive}/.new", json.dumps(state, sort_keys=True).encode(), durable=False)
+        os.rename(f"{self.archive}/.new", self.state_file)
 
     def put(self, serial_number: str, files: dict[str, bytes]) -> str:
         """Write a new folder of the archive."""
@@ -145,7 +147,8 @@ class Place:
         return folder if _is_ours(folder) else ""
 
     def set_pending(self, before: str) -> None:
-        self._replace(self.mark, before)
+        _write(f"{self.archive}/.new", before.encode() + b"\n")
+        _rename(f"{self.archive}/.new", self.mark)
 
     def clear_pending(self) -> None:
         _remove(self.mark)
@@ -157,10 +160,6 @@ class Place:
         others.sort(key=lambda one: os.lstat(one).st_mtime_ns, reverse=True)
         for folder in others[_KEPT - len(staying) :]:
             _remove(folder)
-
-    def _replace(self, path: str, text: str) -> None:
-        _write(f"{self.archive}/.new", text.encode() + b"\n")
-        _rename(f"{self.archive}/.new", path)
 
     def _set_aside(self, path: str) -> str:
         aside = self.live + _ASIDE
@@ -214,7 +213,7 @@ def _read(path: str) -> bytes:
         os.close(file)
 
 
-def _write(path: str, data: bytes, mode: int = 0o600, owner: Owner | None = None) -> None:
+def _write(path: str, data: bytes, mode: int = 0o600, owner: Owner | None = None, durable: bool = True) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
         while data:
@@ -222,7 +221,8 @@ def _write(path: str, data: bytes, mode: int = 0o600, owner: Owner | None = None
         if owner is not None and owner.user >= 0:
             os.fchown(file, owner.user, owner.group)
         os.fchmod(file, mode)
-        os.fsync(file)
+        if durable:
+            os.fsync(file)
     finally:
         os.close(file)
 

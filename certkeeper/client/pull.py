@@ -136,9 +136,9 @@ class Pull:
         if held is not None and not before:  # certbot's pair gets a folder of ours to come back to
             before = place.put(held.serial_number, files)
         folder = place.put(proven.serial_number, self._files(chain, private_key))
-        place.note(dict(note, folder=folder))
         place.set_pending(before)  # before the flip: whoever is killed after it leaves word that a reload is due
         aside = place.flip(folder)
+        place.note(dict(note, folder=folder))
         if aside:
             self.say(f"{place.name}: certbot's folder is kept as {aside}; certbot does not renew it any more")
         return proven, "installed"

@@ -49,7 +49,8 @@ if missing("ssl-dhparams.pem"):
  p=2**2048-2**1984+(e+560316<<64)-1 # RFC 7919: ffdhe2048
  der=bytes.fromhex("308201080282010100%x020102"%p)
  write(path,"-----BEGIN DH PARAMETERS-----\\n%s-----END DH PARAMETERS-----\\n"%base64.encodebytes(der).decode())
-os.execv(sys.executable,[sys.executable,"-I","-S","{PROGRAM}",*sys.argv[1:]])
+sys.argv[0]="{PROGRAM}"
+exec(client,dict(__name__="__main__"))
 """
 # The text's letters are the digits of a number: all from & to ~, but ! for { since templates read `{{`. No shell reads
 # anything into them behind a quoted `<<`, and Terraform, CloudFormation and YAML's blocks neither.
@@ -145,7 +146,7 @@ def _block(options: Options) -> str:
     started = f"systemctl is-active -q {unit[1]} || systemctl restart {unit[1]} || :\n" if unit else ""
     return (
         f"{BEGIN}\n# by certkeeper {__version__}, with the client inside\n"
-        f"python3 -I -c '{_UNPACK}' {command} <<'certkeeper' || echo \"certkeeper-pull: exit status $?\" >&2\n"
+        f"python3 -I -S -c '{_UNPACK}' {command} <<'certkeeper' || echo \"certkeeper-pull: exit status $?\" >&2\n"
         f"{_payload()}\ncertkeeper\n{started}{END}\n"
     )
 

@@ -81,7 +81,7 @@ def test_no_template_language_reads_anything_into_it() -> None:
 )
 def test_every_shell_reads_it_and_every_word_arrives(shell: str, options: Options, tmp_path: Path) -> None:
     fake = tmp_path / "python3"
-    fake.write_text("#!/bin/sh\nshift 3\nfor word; do printf '%s\\0' \"$word\"; done >$(dirname $0)/words\n")
+    fake.write_text("#!/bin/sh\nshift 4\nfor word; do printf '%s\\0' \"$word\"; done >$(dirname $0)/words\n")
     (tmp_path / "systemctl").write_text("#!/bin/sh\n")
     for one in tmp_path.iterdir():
         one.chmod(0o755)
