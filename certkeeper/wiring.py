@@ -166,6 +166,11 @@ def described(settings: config.Settings) -> Deployment:
     )
 
 
+def pulling_environment() -> dict[str, str]:
+    """What the boot client needs to use the same credentials as every AWS tool here. Raises SettingsError."""
+    return new_aws().environment()
+
+
 def probed(survey: Survey, address: str) -> Survey:
     """The survey, with what servers serve for each identifier that is not a wildcard: at `address` ("HOST:PORT"),
     or, if that is empty, at the identifier itself, port 443. Raises SettingsError for an address that is none.

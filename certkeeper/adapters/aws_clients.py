@@ -91,6 +91,24 @@ class Aws:
                 "check that the bucket is there, and that this role has s3:ListBucket on it",
             ) from None
 
+    def environment(self) -> dict[str, str]:
+        """The credentials in use and their region, as environment variables. Raises SettingsError."""
+        region = self.client("sts").meta.region_name
+        try:
+            credentials = self._session.get_credentials()
+            given = credentials.get_frozen_credentials() if credentials else None
+        except BotoCoreError as error:
+            raise SettingsError(f"AWS is not configured: {_code(error)}", "sign in to AWS again") from None
+        if given is None:
+            raise SettingsError("there are no AWS credentials", "set AWS_PROFILE, or sign in to AWS")
+        found = {
+            "AWS_ACCESS_KEY_ID": given.access_key,
+            "AWS_SECRET_ACCESS_KEY": given.secret_key,
+            "AWS_SESSION_TOKEN": given.token,
+            "AWS_REGION": region,
+        }
+        return {name: value for name, value in found.items() if value}
+
     def account(self) -> str:
         """The account of the credentials in use. Raises StoreError."""
         if self._account is not None:

@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _rename(commands)
     _account(commands)
     _revoke(commands)
+    _export(commands)
     _user_data(commands)
     _policy(commands)
     _package(commands)
@@ -268,6 +269,18 @@ def _share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a share of the lifetime, like 30%")
     return value
+
+
+def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = _command(
+        commands, "export", "write a certificate and its opened private key into a folder, as instances do",
+        "certkeeper export example.com --into ./certificates",
+    )  # fmt: skip
+    _name(command)
+    into = command.add_argument("--into", required=True, metavar="FOLDER", help="as FOLDER/live/NAME/fullchain.pem ...")
+    into.complete = shtab.DIRECTORY  # type: ignore[attr-defined] # shtab's way
+    roots = command.add_argument("--roots", metavar="FILE", help="prove the chain against these roots")
+    roots.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's way
 
 
 def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

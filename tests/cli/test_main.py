@@ -30,6 +30,7 @@ COMMANDS = (
     "renew",
     "status",
     "check",
+    "export",
     "history",
     "rollback",
     "add",
