@@ -209,6 +209,9 @@ def status_text(survey: Survey, now: datetime, colour: bool) -> str:
             lines.append(f"{one.name}: {one.waiting}; possible from {minute(one.next_attempt)}")
         if one.hint and (one.last_error or one.waiting):
             lines.append(f"  hint: {one.hint}")
+        if one.state == "retired":
+            lines.append(f"{one.name}: no longer in the settings, so it is not renewed")
+            lines.append(f"  hint: once no instance asks for it: certkeeper forget {one.name}")
         if one.pinned_since:
             lines.append(f"{one.name}: pinned since {minute(one.pinned_since)}, until {minute(one.renewal_time)}")
             lines.append(f"  hint: release it with: certkeeper rollback {one.name} --release")

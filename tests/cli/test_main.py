@@ -375,8 +375,9 @@ def test_a_name_that_left_the_settings_is_still_shown(aws: AwsServer, capsys: Ca
 
     assert main(["status"]) == GOOD
 
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("api"))
+    line, why = (line for line in capsys.readouterr().out.splitlines() if line.startswith("api"))
     assert line.endswith("retired")
+    assert why == "api: no longer in the settings, so it is not renewed"
 
 
 def test_an_empty_store_is_bad_news(aws: AwsServer, capsys: Captured) -> None:

@@ -17,7 +17,16 @@ from certkeeper.core.document import LARGEST, decode, encode, instant, is_name, 
 from certkeeper.core.errors import DocumentError
 from certkeeper.core.failures import Failure
 from certkeeper.core.journal import Claim, Entry, PendingOrder
-from certkeeper.core.model import Account, Certificate, CertificateRequest, Chain, Sealed, TxtRecord, Validity
+from certkeeper.core.model import (
+    Account,
+    Certificate,
+    CertificateRequest,
+    Chain,
+    Revocation,
+    Sealed,
+    TxtRecord,
+    Validity,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 CA = "https://acme-v02.api.letsencrypt.org/directory"
@@ -85,6 +94,9 @@ OPEN = Entry(
         not_before=datetime(2026, 11, 23, 3, 0, tzinfo=UTC),
     ),
 )
+PINNED = replace(HELD, pinned_since=datetime(2026, 11, 25, 8, 0, tzinfo=UTC))
+LEAF = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+REVOKING = Entry(forgotten=True, revocation=Revocation("4a1b", "00", CA, "keyCompromise", LEAF))
 ACCOUNT = Account(CA, Sealed("kms", b"sealed account key", ARN), ACCOUNT_URL)
 
 
@@ -118,6 +130,14 @@ def test_a_closed_journal_entry_of_today_is_read_for_ten_years() -> None:
     assert journal.decode(golden("journal-closed.json"), "example.com") == Entry()
 
 
+def test_a_pinned_certificate_of_today_is_read_for_ten_years() -> None:
+    assert certificates.decode(golden("certificate-pinned.json"), "example.com") == PINNED
+
+
+def test_a_journal_entry_of_today_with_something_to_revoke_is_read_for_ten_years() -> None:
+    assert journal.decode(golden("journal-revoking.json"), "example.com") == REVOKING
+
+
 def test_an_account_of_today_is_read_for_ten_years() -> None:
     assert accounts.decode(golden("account.json"), CA) == ACCOUNT
 
@@ -128,6 +148,8 @@ def test_an_account_of_today_is_read_for_ten_years() -> None:
         pytest.param("certificate.json", lambda: certificates.encode(HELD), id="certificate"),
         pytest.param("journal-open.json", lambda: journal.encode(OPEN, "example.com"), id="open journal"),
         pytest.param("journal-closed.json", lambda: journal.encode(Entry(), "example.com"), id="closed journal"),
+        pytest.param("certificate-pinned.json", lambda: certificates.encode(PINNED), id="pinned certificate"),
+        pytest.param("journal-revoking.json", lambda: journal.encode(REVOKING, "example.com"), id="revoking journal"),
         pytest.param("account.json", lambda: accounts.encode(ACCOUNT), id="account"),
     ],
 )
