@@ -134,6 +134,9 @@ class Machine:
             for folder in [below for cgroup in self._cgroups for below, _, _ in os.walk(cgroup, topdown=False)]:
                 with contextlib.suppress(OSError):
                     os.rmdir(folder)
+        # nspawn's own, which it leaves behind if it has to be killed.
+        with contextlib.suppress(OSError):
+            (Path("/run/systemd/nspawn/propagate") / self._name).rmdir()
 
     def close(self) -> None:
         self.power_off()
