@@ -80,7 +80,7 @@ def _init(said: Namespace) -> int:
         talk(f"wrote {path}, as it lies in {said.store}")
         return GOOD
     asking = sys.stdin.isatty() and not said.yes
-    store = said.new_store or asked(asking, "Store", "s3://certkeeper-123456789012-eu-west-1/prod")
+    store = said.new_store or asked(asking, "Store", _proposed_store())
     identifiers = said.identifier or asked(asking, "DNS names, separated by spaces", "example.com").split()
     sealing = said.sealing or asked(asking, 'Sealing, "kms" (about $1 a month) or "store"', "kms")
     answers = settings_file.Answers(
@@ -94,8 +94,18 @@ def _init(said: Namespace) -> int:
     text = settings_file.text(answers)
     config.parse(text, str(path))
     _write_new(path, text)
-    talk(f"wrote {path}; check it with: certkeeper plan")
+    talk(f"wrote {path}; then: certkeeper deploy")
     return GOOD
+
+
+def _proposed_store() -> str:
+    """Bucket names are worldwide, so account and Region are part of it; an example where AWS is not configured."""
+    try:
+        account, region = wiring.here()
+    except CertkeeperError as error:
+        talk(f"{error.message}; the store's name is an example")
+        account, region = "123456789012", "eu-west-1"
+    return f"s3://certkeeper-{account}-{region}/prod"
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -33,6 +33,9 @@ def text(answers: Answers) -> str:
 # Where certificates, the journal and the account are kept.
 store   = {json.dumps(answers.store)}
 
+# The name of what runs on AWS; certkeeper deploy makes it.
+deployment = "certkeeper"
+
 # How private keys are kept: "kms" seals each with a KMS key, so that only the roles you name can open it (about $1 a
 # month for the key); "store" leaves them to the bucket's own encryption (no extra cost): whoever may read the object
 # may read the private key.

@@ -163,7 +163,7 @@ def _up_to_date(
     """The stack as the template says, and whether anything had to be changed."""
     stack = _settled(deployer, name)
     if stack is not None and step(stack) == "delete":
-        deployer.talk.tell(f"the stack {name} is {stack.status}, which can only be deleted: nothing was ever in it")
+        deployer.talk.tell(f"the stack {name} is {stack.status}, which can only be deleted and made anew")
         _deleted(deployer, stack)
         stack = None
     new = step(stack) == "create"
@@ -172,12 +172,11 @@ def _up_to_date(
     change_set = _proposed(deployer, name, template, parameters, new=new)
     if change_set is not None:
         _approved(deployer, change_set, new=new)
-        deployer.stacks.execute(change_set)
-        stack = _settled(deployer, name)
-        if stack is None or not stack.good:
-            raise _failure(deployer, name, stack)
-    if stack is None:
-        raise StackError(f"there is no stack {name}, and nothing to make it of")
+        proposed = deployer.stacks.find(name)
+        if proposed is not None:
+            stack = _after(deployer, proposed, lambda: deployer.stacks.execute(change_set))
+    if stack is None or (change_set is not None and not stack.good):
+        raise _failure(deployer, name, stack)
     return stack, change_set is not None
 
 
@@ -225,19 +224,33 @@ def _settled(deployer: Deployer, name: str) -> Stack | None:
     """The stack once nothing happens to it any more; what happens meanwhile is told."""
     stack = deployer.stacks.find(name)
     if stack is not None and stack.status == "UPDATE_ROLLBACK_FAILED":
-        deployer.stacks.finish_rollback(name)
-        stack = deployer.stacks.find(name)
+        return _after(deployer, stack, lambda: deployer.stacks.finish_rollback(name))
     if stack is None or not stack.busy:
         return stack
-    told: set[str] = set()
+    events = deployer.stacks.events(stack.arn)
+    latest = {one.event_id for one in _of_latest(events, name)}
+    return _followed(deployer, stack, {one.event_id for one in events} - latest)
+
+
+def _after(deployer: Deployer, stack: Stack, start: Callable[[], None]) -> Stack:
+    """The stack once what `start` asks for has ended; what happens meanwhile is told."""
+    before = {one.event_id for one in deployer.stacks.events(stack.arn)}
+    start()
+    return _followed(deployer, stack, before)
+
+
+def _followed(deployer: Deployer, stack: Stack, told: set[str]) -> Stack:
+    begun = False
     while True:
-        # The events after the state: so none of this operation's is missed.
-        found = deployer.stacks.find(stack.arn)
-        for event in _of_latest(deployer.stacks.events(stack.arn), stack.name):
+        # First the state, then the events: so none of this operation's is missed.
+        found = deployer.stacks.find(stack.arn) or stack
+        for event in deployer.stacks.events(stack.arn):
             if event.event_id not in told:
                 told.add(event.event_id)
                 deployer.talk.event(event)
-        if found is None or not found.busy:
+                # Until then CloudFormation may go on showing the state of before.
+                begun = begun or event.logical_id == stack.name
+        if begun and not found.busy:
             return found
         deployer.wait(LOOK_EVERY)
 
@@ -251,10 +264,8 @@ def _of_latest(events: tuple[Event, ...], name: str) -> tuple[Event, ...]:
 
 
 def _deleted(deployer: Deployer, stack: Stack) -> None:
-    if not stack.busy:
-        deployer.stacks.delete(stack.name)
-    left = _settled(deployer, stack.name)
-    if left is not None and not left.gone:
+    left = _after(deployer, stack, lambda: deployer.stacks.delete(stack.name))
+    if not left.gone:
         raise _failure(deployer, stack.name, left)
 
 

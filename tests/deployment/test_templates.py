@@ -18,6 +18,7 @@ from certkeeper.core.model import CertificateSpec
 from certkeeper.deployment import templates
 from certkeeper.deployment.templates import Place
 
+SCANNER = Path(__file__).resolve().parents[2] / ".parts/template-scanner/bin/checkov"
 SPEC = CertificateSpec(
     "example.com",
     ("example.com", "*.example.com"),
@@ -93,6 +94,35 @@ def test_cfn_lint_would_say_so(tmp_path: Path) -> None:
     unused["Parameters"]["Unused"] = {"Type": "String"}
 
     assert linted(tmp_path, {"late": late, "unused": unused}) == ["late: E3717", "unused: W2001"]
+
+
+@pytest.mark.live
+@pytest.mark.skipif(not SCANNER.exists(), reason="scripts/get-policy-checkers")
+def test_a_security_scanner_finds_only_what_is_explained_and_all_that_is_explained(tmp_path: Path) -> None:
+    found: dict[str, set[tuple[str, str]]] = {"failed_checks": set(), "skipped_checks": set()}
+    written: dict[str, dict[str, Any]] = {}
+    for number, place in enumerate(PLACES.values()):
+        written |= {
+            f"{number}-{kind}.json": one for kind, one in zip(("store", "function"), rendered(place), strict=True)
+        }
+    for name, template in written.items():
+        (tmp_path / name).write_text(templates.text(template))
+    # It would ask its maker for more checks, were it not told not to.
+    command = [str(SCANNER), "--framework", "cloudformation", "--skip-download", "--quiet", "--output", "json"]
+    run = subprocess.run([*command, "--directory", str(tmp_path)], capture_output=True, text=True, check=False)
+    results = json.loads(run.stdout)["results"]
+    for outcome, listed in found.items():
+        listed |= {(one["check_id"], one["resource"].partition(".")[2]) for one in results[outcome]}
+
+    assert len(results["parsing_errors"]) == 0
+    assert found["failed_checks"] == set()
+    explained = {
+        (skip["id"], logical_id)
+        for template in written.values()
+        for logical_id, one in template["Resources"].items()
+        for skip in one.get("Metadata", {}).get("checkov", {}).get("skip", [])
+    }
+    assert found["skipped_checks"] == explained
 
 
 def test_a_template_reads_as_it_was_written_and_is_the_same_every_time() -> None:
