@@ -129,7 +129,13 @@ def step(stack: Stack | None) -> Step:
     if stack.status == "UPDATE_ROLLBACK_FAILED":
         return "finish the rollback"
     # Of these nothing was ever good, or nothing shall be any more; CloudFormation only lets them be deleted.
-    if stack.status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
+    if stack.status in (
+        "ROLLBACK_COMPLETE",
+        "ROLLBACK_FAILED",
+        "CREATE_FAILED",
+        "DELETE_FAILED",
+        "IMPORT_ROLLBACK_FAILED",
+    ):
         return "delete"
     return "update"
 

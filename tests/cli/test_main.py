@@ -459,3 +459,25 @@ def test_no_settings_in_the_store(aws: AwsServer, capsys: Captured) -> None:
 def test_an_address_to_probe_that_is_none(aws: AwsServer, capsys: Captured) -> None:
     assert main(["status", "--probe", "nowhere"]) == NO_NEWS
     assert "write it as HOST:PORT" in capsys.readouterr().err
+
+
+def test_init_proposes_a_bucket_of_this_account_and_region(aws: AwsServer, capsys: Captured) -> None:
+    assert main(["--config", "new.toml", "init", "--yes", "--identifier", "example.com"]) == GOOD
+
+    settings = config.parse(Path("new.toml").read_text(), "new.toml")
+    assert settings.store == f"s3://certkeeper-{ACCOUNT}-{aws.region}/prod"
+    assert settings.deployment == "certkeeper"
+    assert "is an example" not in capsys.readouterr().err
+
+
+def test_init_says_that_its_bucket_is_an_example_where_aws_is_not_configured(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    for name in [one for one in os.environ if one.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+
+    assert main(["init", "--yes", "--identifier", "example.com"]) == GOOD
+
+    assert "for no region" in capsys.readouterr().err
+    assert "s3://certkeeper-123456789012-eu-west-1/prod" in Path("certkeeper.toml").read_text()
