@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,6 +58,14 @@ def test_an_account_is_read_as_it_was_written() -> None:
     assert accounts.read(CA) == (ACCOUNT, version)
 
 
+def test_an_account_whose_key_is_being_changed_is_read_with_both_keys() -> None:
+    accounts, changing = Accounts(InMemoryRecords()), replace(ACCOUNT, next_key=Sealed("store", b"another"))
+
+    version = accounts.write(changing, None)
+
+    assert accounts.read(CA) == (changing, version)
+
+
 def test_an_account_is_created_only_once() -> None:
     accounts = Accounts(InMemoryRecords())
     accounts.write(ACCOUNT, None)
@@ -75,6 +84,8 @@ def test_an_account_is_created_only_once() -> None:
         pytest.param("sealed_account_key", "secret secret", id="a key that is no base64"),
         pytest.param("kms_key_arn", 7, id="a key that is a number"),
         pytest.param("account_url", ["x"], id="a URL that is a list"),
+        pytest.param("next", "secret", id="a next key that is no object"),
+        pytest.param("next", {"sealing": "kms", "sealed_account_key": "secret secret"}, id="a next key of no base64"),
     ],
 )
 def test_a_hostile_account_is_refused_and_not_quoted(field: str, value: object) -> None:

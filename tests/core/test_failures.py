@@ -230,7 +230,12 @@ def test_a_row_of_failures_remembers_since_when_and_tells_the_last() -> None:
 
 
 def test_a_failure_is_read_as_it_was_written() -> None:
-    for failure in (after(3, StoreError("no")), after(1, from_ca("rateLimited", 7200.0))):
+    at_a_ca = failed(
+        None, from_ca("rateLimited", 60.0), START, tick=HOUR, lifetime=None, urgent=False, ca="https://a/d"
+    )
+    at_two = failed(at_a_ca, from_ca("caa"), START + HOUR, tick=HOUR, lifetime=None, urgent=False, ca="https://b/d")
+    assert [one.ca for one in at_two.troubles] == ["https://a/d", "https://b/d"]
+    for failure in (after(3, StoreError("no")), after(1, from_ca("rateLimited", 7200.0)), at_a_ca, at_two):
         assert failures.from_fields(failures.fields(failure)) == failure
 
 
