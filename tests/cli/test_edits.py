@@ -119,6 +119,15 @@ def test_a_header_inside_of_a_text_is_no_header() -> None:
         edits.without_certificate(text, "f.toml", "api")
 
 
+def test_an_edit_that_would_change_something_else_is_refused() -> None:
+    text = 'note = """\n[certificates.api]\nx = 1\n[other]\n"""\n' + DOTTED
+
+    with pytest.raises(SettingsError, match="cannot be taken out"):
+        edits.without_certificate(text, "f.toml", "api")
+    with pytest.raises(SettingsError, match="cannot be renamed"):
+        edits.renamed(text, "f.toml", "api", "www")
+
+
 def test_another_name_that_ends_alike_is_not_taken() -> None:
     text = '[certificates."my.api"]\nidentifiers = ["a.b"]\n[certificates.api]\nidentifiers = ["c.d"]\n'
 

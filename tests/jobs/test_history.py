@@ -13,7 +13,7 @@ import pytest
 from certkeeper.core.ari import Window
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, ChainError, SettingsError
-from certkeeper.core.model import Certificate
+from certkeeper.core.model import Certificate, Outcome
 from certkeeper.core.order import Order
 from certkeeper.jobs.history import history, release, rollback
 from certkeeper.jobs.status import plan, status
@@ -340,6 +340,47 @@ def test_an_order_that_was_begun_is_held_up_by_the_pin_and_finished_after_its_re
     assert (outcome.outcome, outcome.reason) == ("renewed", "an earlier run began it")
     assert len(world.authority.issued) == 3
     assert world.dns.records == set()
+
+
+def test_the_records_of_an_order_that_a_pin_holds_up_are_taken_away_and_the_order_is_not_finished() -> None:
+    world = renewed()
+    world.authority.proven.clear()
+    for moment in range(1, 45):
+        with suppress(Killed):
+            tick(world.keeper(Fate(moment, True, killed)), [WWW], Ask(by_name=True, force=True))
+        if world.dns.records:
+            break
+    begun = world.keeper().journal.read("www").entry
+    assert begun.pending is not None and begun.records
+
+    rollback(world.keeper(), "www")
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    entry = world.keeper().journal.read("www").entry
+    assert (outcome.outcome, held(world).chain.serial_number) == ("kept", "0001")
+    assert (entry.pending, entry.records, entry.claim) == (begun.pending, (), None)
+    assert world.dns.records == set()
+    assert len(world.authority.issued) == 2
+
+
+def test_a_tick_that_comes_while_a_rollback_is_at_work_leaves_the_name_alone() -> None:
+    world = renewed(times=1, every=10 * DAY)
+    world.clock.later(61 * DAY)
+    world.clock.patience = timedelta(seconds=1)
+    world.clock.later(timedelta(0))
+    orders = world.authority.new_orders
+    seen: list[Outcome] = []
+
+    def write(path: str, data: bytes, version: str | None) -> str:
+        if path == "certificates/www":
+            seen.extend(tick(world.keeper(), [WWW]).outcomes)
+        return world.records.write(path, data, version)
+
+    records: Any = Altered(world.records, write=write)
+    rollback(replace(world.keeper(), records=records, certificate_records=records), "www")
+
+    assert [one.outcome for one in seen] == ["waiting"]
+    assert world.authority.new_orders == orders
 
 
 # Killed and paused anywhere.

@@ -12,7 +12,7 @@ import pytest
 from certkeeper.core.budget import Limit, Limits
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, SettingsError
-from certkeeper.core.model import Certificate
+from certkeeper.core.model import Certificate, TxtRecord
 from certkeeper.jobs.history import history, rollback
 from certkeeper.jobs.revoke import is_done, wish, without_replacement
 from certkeeper.jobs.status import plan, status
@@ -73,6 +73,22 @@ def test_it_is_not_revoked_before_it_is_replaced() -> None:
     world.clock.later(HOUR)
     tick(world.keeper(), [WWW])
     assert world.authority.revoked == {"0001": 4}
+
+
+def test_a_name_that_waits_for_its_next_attempt_is_not_revoked_meanwhile_though_there_is_something_to_tidy_up() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "superseded")
+    world.authority.refuse = [AuthorityError("slow down", kind="rateLimited", status=429, retry_after=7200)]
+    tick(world.keeper(), [WWW])
+    read = world.keeper().journal.read("www")
+    left = TxtRecord("Z1", "_acme-challenge.example.com", "left")
+    world.keeper().journal.write("www", replace(read.entry, records=(left,)), read.version)
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert outcome.outcome == "waiting"
+    assert world.keeper().journal.read("www").entry.records == ()
+    assert world.authority.revoked == {}
 
 
 def test_a_ca_that_cannot_revoke_now_is_asked_again_by_every_tick_and_nothing_else_is_done_twice() -> None:
