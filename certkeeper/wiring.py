@@ -372,10 +372,7 @@ def deployable(settings: config.Settings) -> Deployable:
 def here() -> tuple[str, str]:
     """Account and region that AWS is configured for. Raises SettingsError, StoreError."""
     aws = new_aws()
-    region = aws.client("s3").meta.region_name
-    if region in (None, "aws-global"):
-        raise SettingsError("AWS is configured for no region", "set AWS_REGION, or AWS_PROFILE")
-    return aws.account(), region
+    return aws.account(), aws.client("s3").meta.region_name
 
 
 def surroundings(settings: config.Settings, drifted: Callable[[], bool] | None) -> Surroundings:

@@ -57,7 +57,7 @@ def run(said: Namespace, finish: Finish) -> int:
         talk('there is nothing to renew yet: add a table like [certificates."example.com"], and deploy again')
         return GOOD
     status = finish(said, remotely.renewed(settings, (), Ask(), progress(said.verbose)))
-    talk(f"from anywhere: certkeeper status --from {settings.store}")
+    talk(f"from anywhere: certkeeper --from {settings.store} status")
     return status
 
 

@@ -20,7 +20,7 @@ from certkeeper.deployment.package import Target
 
 Template = dict[str, Any]
 
-MEGABYTES = 512  # half a second of imports and a tick of one name: as measured in docs/decisions/0012
+MEGABYTES = 512  # imports take 70; the rest is for processor time, which Lambda gives by memory
 SECONDS = 900
 LOG_DAYS = 400
 OLD_VERSION_DAYS = 30
@@ -457,7 +457,7 @@ def _subscription(address: str, filtered: Mapping[str, Any]) -> Template:
 
 
 def _alarms(place: Place) -> dict[str, Template]:
-    look = f"To look: certkeeper status --from {place.store}"
+    look = f"To look: certkeeper --from {place.store} status"
     return {
         "UrgentAlarm": _alarm(
             place,

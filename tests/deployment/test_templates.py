@@ -243,7 +243,7 @@ def test_the_urgent_address_gets_the_alarms_that_are_called_urgent_and_nothing_e
     assert set(alarms) == {*urgent, "FailingAlarm"}
     for one in alarms.values():
         assert (one["Namespace"], one["Dimensions"]) == ("certkeeper", [{"Name": "Deployment", "Value": "certkeeper"}])
-        assert "certkeeper status --from s3://certkeeper-123456789012-eu-west-1/prod" in one["AlarmDescription"]
+        assert "certkeeper --from s3://certkeeper-123456789012-eu-west-1/prod status" in one["AlarmDescription"]
         assert one["AlarmActions"] == [{"Ref": "Notices"}]
     assert "FilterPolicy" not in properties(template, "Email")
 

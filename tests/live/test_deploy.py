@@ -100,7 +100,7 @@ def test_one_command_leads_from_nothing_to_the_first_certificate(
     assert {"settings.toml", "index", f"certificates/{deployer.name}", f"journal/{deployer.name}"} <= set(
         deployer.stored()
     )
-    for word in ("Bucket", "Renewer", "make", "AWS::Lambda::Function", f"certkeeper status --from {deployer.store}"):
+    for word in ("Bucket", "Renewer", "make", "AWS::Lambda::Function", f"certkeeper --from {deployer.store} status"):
         assert word in said.talk
 
 
@@ -199,7 +199,7 @@ def test_each_alarm_rings_when_it_should_and_is_heard(deployer: Deployer, functi
             heard.append(json.loads(json.loads(one["Body"])["Message"]))
     rings = [one["AlarmName"] for one in heard if one["NewStateValue"] == "ALARM"]
     assert rings == ["fresh-certificates-failing", "fresh-urgent-certificates", "fresh-urgent-no-tick"]
-    assert all(f"certkeeper status --from {deployer.store}" in one["AlarmDescription"] for one in heard)
+    assert all(f"certkeeper --from {deployer.store} status" in one["AlarmDescription"] for one in heard)
 
 
 def test_where_only_settings_differ_no_stack_is_touched(deployer: Deployer) -> None:
