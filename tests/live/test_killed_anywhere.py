@@ -63,6 +63,7 @@ MOMENTS = (
     "s3 GetObject certificates 2",
     "s3 PutObject index 1",
 )
+LOOKS = ("acme authorization", "acme order", "route53 GetChange")
 # After these the next tick comes by itself, when the claim has expired; after the others a person asks by name.
 BY_THE_SCHEDULE = {
     "s3 PutObject journal 1",
@@ -165,7 +166,9 @@ def test_the_moments_are_all_calls_of_a_first_issuance(sandbox: Sandbox) -> None
         operator.renew()
 
         labels = Labels()
-        assert [labels.of(call) for call in operator.calls()] == list(MOMENTS)
+        made = [labels.of(call) for call in operator.calls()]
+        # A CA or a zone that is slow is looked at once more, and more than once on a busy machine.
+        assert [one for one in made if one in MOMENTS or not one.startswith(LOOKS)] == list(MOMENTS)
 
 
 @pytest.mark.parametrize(("moment", "phase", "again"), CASES)
