@@ -74,10 +74,11 @@ def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     with wiring.wired(settings, deadline, tell, door="function", aws=aws) as wired:
         report = tick(wired.keeper, specs, ask)
         answer = _told(report)
+        if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
+            # Before the gauges: a run that did nothing must not count as one that ended well.
+            raise TickError(f"{report.trouble.message}; {report.trouble.hint}")
         _watched(wired.keeper.records, report, settings)
     _goes_on(report, event, ask)
-    if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
-        raise TickError(f"{report.trouble.message}; {report.trouble.hint}")
     return answer
 
 

@@ -187,11 +187,12 @@ def test_an_index_that_cannot_be_noted_counts_as_failing(deployment: Deployment)
     assert gauges(log)["CertificatesFailing"] == 1
 
 
-def test_a_store_out_of_reach_is_a_run_that_could_not_run(deployment: Deployment) -> None:
+def test_a_store_out_of_reach_is_a_run_that_could_not_run_and_the_alarm_hears_of_none(deployment: Deployment) -> None:
     deployment.report = Report((FAILED,), START, StoreError("the store is out of reach", "look"))
 
     with pytest.raises(door.TickError, match="the store is out of reach; look"):
         deployment.call()
+    assert not [one for one in deployment.log() if "_aws" in one]
 
 
 def test_a_run_that_got_something_done_and_ran_out_of_time_starts_itself_once_more(deployment: Deployment) -> None:
