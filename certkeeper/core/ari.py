@@ -87,7 +87,8 @@ def _instant(text: object) -> datetime:
     if not isinstance(text, str):
         raise TypeError
     moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
+    # At the ends of the calendar an hour more or less is no instant any more, which would end the run for all names.
+    if moment.tzinfo is None or not 1970 <= moment.year < 9000:
         raise ValueError
     return moment.astimezone(UTC)
 

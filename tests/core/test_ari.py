@@ -72,6 +72,14 @@ def test_a_suggested_window_is_read_with_its_explanation() -> None:
             b'{"suggestedWindow": {"start": "2026-12-02T00:00:00Z", "end": "2026-12-02T00:00:00Z"}}', id="empty"
         ),
         pytest.param(b'{"suggestedWindow": ' + b"[" * 100_000, id="nested without end"),
+        pytest.param(
+            b'{"suggestedWindow": {"start": "2026-12-01T00:00:00Z", "end": "9999-12-31T23:59:59-10:00"}}',
+            id="after the last day of the calendar",
+        ),
+        pytest.param(
+            b'{"suggestedWindow": {"start": "0001-01-01T00:00:00Z", "end": "0001-01-01T01:00:00Z"}}',
+            id="on the first day of the calendar",
+        ),
     ],
 )
 def test_a_malformed_answer_is_no_answer(body: bytes) -> None:
