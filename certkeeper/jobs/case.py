@@ -41,7 +41,8 @@ def told_of(certificate: Certificate | None, revocation: Revocation | None) -> H
 @dataclass(eq=False)
 class Case:
     """One name on its way through a pass. `spec` is what is wanted of it at the CA that is asked; `rekeyed`
-    that the account's key was changed meanwhile, so that it is to be tried again."""
+    that the account's key was changed meanwhile, so that it is to be tried again; `unrevoked` that what failed is not
+    the renewal, but to revoke an earlier certificate."""
 
     wanted: CertificateSpec
     ask: Ask
@@ -62,6 +63,7 @@ class Case:
     pinned: bool = False
     busy: bool = False
     rekeyed: bool = False
+    unrevoked: bool = False
     error: CertkeeperError | None = None
     outcome: Outcome | None = None
 

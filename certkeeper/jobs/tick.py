@@ -157,7 +157,7 @@ def _passed(run: Run, cases: list[Case]) -> None:
             run.keeper.tell("", f"presenting {len(records)} challenge record{'s' if len(records) > 1 else ''}")
         _proved(run, cases, records, leftovers)
     side_by_side([partial(guarded, _finish, run, case) for case in cases if case.going])
-    side_by_side([partial(guarded, _revoke, run, case) for case in cases if _is_to_revoke(run, case)])
+    side_by_side([partial(_revoked, run, case) for case in cases if _is_to_revoke(run, case)])
     side_by_side([partial(_concluded, run, case) for case in cases])
 
 
@@ -240,7 +240,7 @@ def _is_tidy(run: Run, case: Case, as_read: Entry, decision: Keep | Pause) -> bo
     if isinstance(decision, Keep):
         return entry == as_read and (replace(entry, pending=None) if decision.pinned else entry).tidy
     at_rest = entry.pending is None or _is_to_wait(run, case, decision)
-    return entry == as_read and entry.claim is None and not entry.records and at_rest
+    return entry == as_read and entry.claim is None and not entry.records and at_rest and not _is_replaced(case)
 
 
 def _claim(run: Run, case: Case, read: Read) -> None:
@@ -523,7 +523,8 @@ def _finish(run: Run, case: Case) -> None:
 
 def _keep_earlier(run: Run, case: Case) -> None:
     revocation = case.entry.revocation
-    if case.held is not None and (revocation is None or not revocation.concerns(case.held)):
+    # Another one with the same compromised private key is kept until it is revoked with it.
+    if case.held is not None and (revocation is None or revocation.serial_number != case.held.chain.serial_number):
         try:
             run.keeper.history.keep(case.held)
         except StoreError as error:
@@ -594,10 +595,29 @@ def _patiently(run: Run, look: Callable[[], Result]) -> Result:
 
 
 def _is_to_revoke(run: Run, case: Case) -> bool:
-    revocation, claim = case.entry.revocation, case.entry.claim
+    claim = case.entry.claim
     ours = claim is not None and claim.holder == run.keeper.holder
-    replaced = case.held is not None and revocation is not None and not revocation.concerns(case.held)
-    return ours and replaced and not case.busy and case.error is None
+    return ours and not case.busy and _is_replaced(case)
+
+
+def _is_replaced(case: Case) -> bool:
+    """Whether something is to be revoked that is not held any more."""
+    revocation = case.entry.revocation
+    return case.held is not None and revocation is not None and not revocation.concerns(case.held)
+
+
+def _revoked(run: Run, case: Case) -> None:
+    """Neither does a renewal that failed keep it from being revoked, nor is a renewal told otherwise because there is
+    no time for it: the entry stays open, and the next run goes on.
+    """
+    error, outcome = case.error, case.outcome
+    case.error = None
+    guarded(_revoke, run, case)
+    case.unrevoked = error is None and case.error is not None
+    if case.entry.revocation is not None:
+        case.outcome = outcome
+    if error is not None or isinstance(case.error, OutOfTime):
+        case.error = error
 
 
 def _revoke(run: Run, case: Case) -> None:
@@ -679,8 +699,9 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         tick=keeper.period,
         lifetime=now_held.validity.lifetime if now_held else None,
         # Inside the suggested window a try is free of the CA's limits, and the window may be short.
-        urgent=now_held is not None and _is_urgent(case.spec, now_held, now),
-        ca=case.spec.ca,
+        urgent=now_held is not None and (case.unrevoked or _is_urgent(case.spec, now_held, now)),
+        # A CA that does not revoke may issue all the same: no reason to ask another one.
+        ca=None if case.unrevoked else case.spec.ca,
     )
     if isinstance(error, ChainError):
         # Paid for all the same: it is downloaded again, and only a person may order another one.

@@ -12,12 +12,12 @@ import pytest
 from certkeeper.core.budget import Limit, Limits
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, SettingsError
-from certkeeper.core.model import Certificate, TxtRecord
+from certkeeper.core.model import Certificate, FallbackCa, TxtRecord
 from certkeeper.jobs.history import history, rollback
 from certkeeper.jobs.revoke import is_done, wish, without_replacement
 from certkeeper.jobs.status import plan, status
 from certkeeper.jobs.tick import tick
-from tests.fakes import CA, WWW, Altered, FakeSealer, Fate, Killed, World, killed
+from tests.fakes import CA, SECOND_CA, WWW, Altered, FakeClock, FakeSealer, Fate, Killed, World, killed
 
 MOMENTS = range(1, 50)
 REUSING = replace(WWW, reuse_private_key=True)
@@ -111,6 +111,26 @@ def test_a_ca_that_cannot_revoke_now_is_asked_again_by_every_tick_and_nothing_el
     assert len(world.authority.issued) == 2
 
 
+def test_a_ca_that_does_not_revoke_is_not_passed_over_when_the_next_renewal_comes() -> None:
+    world = issued()
+    spec = replace(WWW, fallbacks=(FallbackCa(SECOND_CA),))
+    wish(world.keeper(), "www", "superseded")
+
+    def refused(*args: Any) -> None:
+        raise AuthorityError("not for that reason", kind="badRevocationReason", status=400)
+
+    authority: Any = Altered(world.authority, revoke=refused)
+    keeper = replace(world.keeper(), authorities={CA: authority, SECOND_CA: world.second})
+    hours = 0
+    while len(world.authority.issued) < 3 and not world.second.issued and hours < 24 * 70:
+        tick(keeper, [spec])
+        world.clock.later(HOUR)
+        hours += 1
+
+    assert (len(world.authority.issued), world.second.issued) == (3, [])
+    assert hours <= 24 * 60 + 2
+
+
 def test_what_somebody_else_has_revoked_is_done() -> None:
     world = issued()
     wish(world.keeper(), "www", "superseded")
@@ -166,6 +186,56 @@ def test_an_earlier_one_can_be_revoked_and_what_is_current_stays() -> None:
     assert world.authority.revoked == {"0001": 5}
     assert serials(world) == ["0002"]
     assert len(world.authority.issued) == 2
+
+
+def test_a_compromised_private_key_revokes_what_is_current_too_though_an_earlier_one_was_named() -> None:
+    world = issued(REUSING, times=2)
+    (_, earlier) = history(world.keeper(), "www")
+
+    wish(world.keeper(), "www", "keyCompromise", earlier.revision)
+    tick(world.keeper(), [REUSING])
+
+    assert world.authority.revoked == {"0001": 1, "0002": 1}
+    assert serials(world) == ["0003"]
+    assert is_done(world.keeper(), "www")
+
+
+@pytest.mark.parametrize("seconds", [None, 30 * 3600.0], ids=["failing", "told to wait"])
+def test_what_is_replaced_already_is_revoked_though_what_is_current_cannot_be_renewed(seconds: float | None) -> None:
+    world = issued(times=2)
+    (_, earlier) = history(world.keeper(), "www")
+    world.clock.later(61 * DAY)
+    world.authority.refuse = [AuthorityError("no more", kind="rateLimited", status=429, retry_after=seconds)]
+    tick(world.keeper(), [WWW])
+    wish(world.keeper(), "www", "keyCompromise", earlier.revision)
+    world.authority.refuse = [AuthorityError("no more", kind="rateLimited", status=429, retry_after=seconds)]
+
+    (outcome,) = tick(world.keeper(), [WWW], Ask(by_name=True)).outcomes
+
+    assert outcome.error == "no more"
+    assert world.authority.revoked == {"0001": 1}
+    failure = world.keeper().journal.read("www").entry.failure
+    assert failure is not None and failure.error == "no more"
+
+
+def test_what_was_renewed_is_told_as_renewed_though_no_time_was_left_to_revoke() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "superseded")
+    stopped = FakeClock(world.clock.now())
+
+    def stop(*args: Any) -> Any:
+        chain = world.authority.download(*args)
+        stopped.deadline = stopped.time
+        return chain
+
+    authority: Any = Altered(world.authority, download=stop)
+    keeper = replace(world.keeper(), authorities={CA: authority}, clock=stopped)
+    (outcome,) = tick(keeper, [WWW], Ask(by_name=True, force=True)).outcomes
+
+    assert (outcome.outcome, outcome.unfinished, outcome.serial_number) == ("renewed", False, "0002")
+    assert world.authority.revoked == {}
+    tick(world.keeper(), [WWW])
+    assert (world.authority.revoked, len(world.authority.issued)) == ({"0001": 4}, 2)
 
 
 def test_revoking_a_pinned_certificate_ends_the_pin() -> None:
