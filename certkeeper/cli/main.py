@@ -214,16 +214,18 @@ def _user_data(said: Namespace) -> int:
     if said.cloud_config and before.strip():
         raise SettingsError(f"{said.into} exists already", "merge the cloud-config form into it by hand")
     text = user_data.cloud_config(options) if said.cloud_config else user_data.into(before, options)
-    data = user_data.compressed(text) if said.gzip else text.encode()
+    # Beside a script there is room for the compressed form; on stdout somebody may want to read it.
+    packed = said.gzip or (said.into and not said.cloud_config and len(text.encode()) > user_data.LARGEST)
+    data = user_data.compressed(text) if packed else text.encode()
     if len(data) > user_data.LARGEST:
-        hint = "shorten the script" if said.gzip else "cloud-init reads compressed user data too: --gzip"
+        hint = "shorten the script" if packed else "cloud-init reads compressed user data too: --gzip"
         raise SettingsError(f"this user data has {len(data)} bytes, and EC2 takes {user_data.LARGEST}", hint)
     if said.into:
         # The script stays a script, which the next run can change again.
         replace_file(Path(said.into), text.encode())
-        if said.gzip:
+        if packed:
             replace_file(Path(f"{said.into}.gz"), data)
-        written = f"{said.into}.gz" if said.gzip else said.into
+        written = f"{said.into}.gz, compressed for cloud-init" if packed else said.into
         talk(f"wrote {written}: {len(data)} of the {user_data.LARGEST} bytes that EC2 takes")
     else:
         sys.stdout.buffer.write(data)

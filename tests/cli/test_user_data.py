@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import subprocess
 from pathlib import Path
 
@@ -119,16 +120,35 @@ def test_a_name_that_nobody_knows_is_told_with_those_that_there_are(capsys: Capt
     assert "there are: api, www" in said.err
 
 
-def test_too_large_a_script_is_refused_and_left_alone(tmp_path: Path, capsys: Captured) -> None:
+def test_a_script_that_is_too_large_as_text_is_compressed_beside_it(tmp_path: Path, capsys: Captured) -> None:
     script = tmp_path / "boot.sh"
-    before = "#!/bin/sh\n" + "echo the same line again and again\n" * 60
-    script.write_text(before)
+    script.write_text("#!/bin/sh\n" + random_lines(3000))
 
-    assert user_data("www", "--into", "boot.sh") == NO_NEWS
+    assert user_data("www", "--into", "boot.sh") == GOOD
+
+    data = (tmp_path / "boot.sh.gz").read_bytes()
+    assert len(data) <= LARGEST < len(script.read_bytes())
+    assert gzip.decompress(data) == script.read_bytes()
+    assert f"wrote boot.sh.gz, compressed for cloud-init: {len(data)} of the {LARGEST} bytes" in capsys.readouterr().err
+
+
+def random_lines(count: int) -> str:
+    """Text that compresses as badly as text can."""
+    letters = random.Random(7).choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/", k=count)
+    return "".join(f"# {''.join(letters[start : start + 60])}\n" for start in range(0, count, 60))
+
+
+@pytest.mark.parametrize("more", [[], ["--gzip"]])
+def test_too_large_a_script_is_refused_and_left_alone(tmp_path: Path, capsys: Captured, more: list[str]) -> None:
+    script = tmp_path / "boot.sh"
+    script.write_text(before := "#!/bin/sh\n" + random_lines(6000))
+
+    assert user_data("www", "--into", "boot.sh", *more) == NO_NEWS
 
     assert f"and EC2 takes {LARGEST}" in (said := capsys.readouterr().err)
-    assert "certkeeper: hint: cloud-init reads compressed user data too: --gzip" in said
+    assert "certkeeper: hint: shorten the script" in said
     assert script.read_text() == before
+    assert not (tmp_path / "boot.sh.gz").exists()
 
 
 def test_the_compressed_form_is_written_beside_the_script(tmp_path: Path) -> None:
