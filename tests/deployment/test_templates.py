@@ -108,7 +108,7 @@ def test_a_security_scanner_finds_only_what_is_explained_and_all_that_is_explain
     for name, template in written.items():
         (tmp_path / name).write_text(templates.text(template))
     # It would ask its maker for more checks, were it not told not to.
-    command = [str(SCANNER), "--framework", "cloudformation", "--skip-download", "--quiet", "--output", "json"]
+    command = [str(SCANNER), "--framework", "cloudformation", "--skip-download", "--output", "json"]
     run = subprocess.run([*command, "--directory", str(tmp_path)], capture_output=True, text=True, check=False)
     results = json.loads(run.stdout)["results"]
     for outcome, listed in found.items():
