@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Union
@@ -17,7 +17,7 @@ from certkeeper.core.budget import (
     Budget,
     Ledger,
 )
-from certkeeper.core.failures import Failure
+from certkeeper.core.failures import Failure, wanted_of
 from certkeeper.core.model import CertificateSpec, Validity
 
 STAGING = ("staging", "stg")
@@ -165,6 +165,8 @@ def decide(
         assert held is not None  # noqa: S101 - why_due() has a reason for whatever is not held
         release = f"pinned; release it with: certkeeper rollback {spec.name} --release"
         return Keep(due_time(held), release, pinned=True) if halted else Keep(due_time(held))
+    if failure is not None and failure.wanted not in (None, wanted_of(spec)):
+        ask = replace(ask, by_name=True)  # our pause was for what was wanted then
     pauses = []
     for one in _to_be_asked(spec, held, failure, now, ask, ledger, bound if bound or others else spec.ca):
         pause = _pause(one, held, failure, now, ask, reason, ledger)

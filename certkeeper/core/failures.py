@@ -5,6 +5,7 @@ Problem types are those of RFC 8555 section 6.7, RFC 9773 section 7.4 and the AC
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from certkeeper.core.errors import (
     SealingError,
     StoreError,
 )
+from certkeeper.core.model import CertificateSpec
 
 LONGEST_RETRY_AFTER = 7 * 86400.0
 
@@ -94,6 +96,7 @@ class Failure:
 
     `our_pause` is until when we wait of our own accord; None where an earlier version wrote it. `troubles` are those
     of the failures that were a CA's, one for each CA. `next_attempt` is None if only a person can start another one.
+    `wanted` tells what could not be had (`wanted_of`): who wants something else need not wait out our own pause.
     """
 
     count: int
@@ -105,6 +108,7 @@ class Failure:
     not_before: datetime | None = None
     our_pause: datetime | None = None
     troubles: tuple[Trouble, ...] = ()
+    wanted: str | None = None
 
     def trouble_at(self, ca: str) -> Trouble | None:
         return next((one for one in self.troubles if one.ca == ca), None)
@@ -125,6 +129,12 @@ class Failure:
             if one.for_all and one.not_before is not None:
                 said = self.error if one.last == max(each.last for each in self.troubles) else one.kind
                 yield one.ca, Hold(one.not_before, held_off(said))
+
+
+def wanted_of(spec: CertificateSpec) -> str:
+    """What the settings want of a name, in short: whatever of it can make the difference to an order."""
+    said = (sorted(spec.identifiers), spec.key_type, spec.profile, spec.cas, spec.hosted_zone_id)
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
 
 def classify(error: CertkeeperError) -> str:
@@ -199,15 +209,16 @@ def failed(
     lifetime: timedelta | None,
     urgent: bool,
     ca: str | None = None,
+    wanted: str | None = None,
 ) -> Failure:
-    """The next entry of the record; `ca` is the directory of the CA that was asked.
+    """The next entry of the record; `ca` is the directory of the CA that was asked, `wanted` what for.
 
     Tried again at the next tick, then doubling, never beyond a day or 1/40 of the lifetime; at every tick if it is
     urgent; not at all if the CA has paused the names, which only a person can change. Half a tick is taken off, so
     that a tick that starts early still counts. What the CA said (Retry-After, RFC 8555 section 6.6) always wins.
-    `ca` is the CA that was asked.
+    What is wanted otherwise now begins anew with the next tick.
     """
-    count = before.count + 1 if before else 1
+    count = before.count + 1 if before and wanted == before.wanted else 1
     longest = min(timedelta(days=1), lifetime / 40) if lifetime else timedelta(days=1)
     pause = tick if urgent else min(tick * 2 ** min(count - 1, 16), max(longest, tick))
     not_before = _still_asked_to_wait(before, ca, now)
@@ -225,6 +236,7 @@ def failed(
         not_before=not_before,
         our_pause=ours,
         troubles=_troubles(before, error, now, ca, not_before),
+        wanted=wanted,
     )
 
 
@@ -259,6 +271,8 @@ def fields(failure: Failure) -> dict[str, object]:
     }
     if failure.our_pause is not None:
         said["our_pause"] = written(failure.our_pause)
+    if failure.wanted is not None:
+        said["wanted"] = failure.wanted
     if failure.troubles:
         said["troubles"] = [_trouble_fields(one) for one in failure.troubles]
     return said
@@ -287,6 +301,7 @@ def from_fields(said: dict[str, Any]) -> Failure:
         not_before=instant(said["not_before"]) if said["not_before"] else None,
         our_pause=instant(said["our_pause"]) if said.get("our_pause") else None,
         troubles=tuple(_trouble(one) for one in said.get("troubles") or ()),
+        wanted=said.get("wanted"),
     )
 
 

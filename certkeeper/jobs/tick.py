@@ -702,6 +702,7 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         urgent=now_held is not None and (case.unrevoked or _is_urgent(case.spec, now_held, now)),
         # A CA that does not revoke may issue all the same: no reason to ask another one.
         ca=None if case.unrevoked else case.spec.ca,
+        wanted=failures.wanted_of(case.wanted),
     )
     if isinstance(error, ChainError):
         # Paid for all the same: it is downloaded again, and only a person may order another one.

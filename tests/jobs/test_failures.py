@@ -666,3 +666,39 @@ def test_sealing_that_changes_is_a_reason_to_renew_with_a_new_private_key() -> N
 
     assert (outcome.outcome, outcome.reason) == ("renewed", "sealing changed from kms to store")
     assert world.keys.made == 2
+
+
+def test_who_wants_something_else_need_not_wait_out_our_own_pause() -> None:
+    world = World()
+    zones, world.zones.zones = world.zones.zones, ()
+    for _ in range(5):
+        world.clock.later(HOUR * 6)
+        tick(world.keeper(), [WWW])
+    world.zones.zones = zones
+    waiting = tick(world.keeper(), [WWW]).outcomes[0]
+
+    changed = tick(world.keeper(), [replace(WWW, identifiers=("example.com",))]).outcomes[0]
+
+    assert waiting.outcome == "waiting"
+    assert changed.outcome == "renewed"
+
+
+def test_what_fails_again_under_other_settings_waits_again() -> None:
+    world = World()
+    world.zones.zones = ()
+    tick(world.keeper(), [WWW])
+    other = replace(WWW, identifiers=("example.com",))
+
+    outcomes = [tick(world.keeper(), [other]).outcomes[0].outcome for _ in range(3)]
+
+    assert outcomes == ["failed", "waiting", "waiting"]
+
+
+def test_the_cas_own_word_is_kept_whatever_is_wanted_now() -> None:
+    world = World()
+    world.authority.refuse = [AuthorityError("wait", kind="rateLimited", status=429, retry_after=7200.0)]
+    tick(world.keeper(), [WWW])
+
+    changed = tick(world.keeper(), [replace(WWW, identifiers=("example.com",))]).outcomes[0]
+
+    assert changed.outcome == "waiting"
