@@ -99,6 +99,8 @@ class S3Bucket:
         return True
 
     def _refuse(self, what: str, error: Exception, hint: str = "") -> NoReturn:
+        if _code(error) == "NoSuchBucket":
+            hint = "its stack believes that it is there: see docs/operating.md, The bucket is gone"
         raise StoreError(
             f"the bucket {self._bucket} could not be {what}: {_code(error)}",
             hint or "check the rights of the role that deploys (docs/iam.md, Deployer)",

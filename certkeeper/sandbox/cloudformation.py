@@ -319,8 +319,9 @@ class CloudFormation:
             try:
                 TYPES[resource.type].remove(aws, resource.made, resource.properties)
             except (ClientError, BotoCoreError) as error:
-                self._event(stack, logical_id, resource.type, "DELETE_FAILED", _reason(error, resource.definition))
-                return False
+                if not _is_gone(error):
+                    self._event(stack, logical_id, resource.type, "DELETE_FAILED", _reason(error, resource.definition))
+                    return False
             self._event(stack, logical_id, resource.type, "DELETE_COMPLETE")
         del stack.resources[logical_id]
         return True
@@ -589,6 +590,12 @@ def _change(action: str, logical_id: str, kind: str, resource: Resource | None =
 def _replaced(resource: Resource, properties: Mapping[str, Any]) -> bool:
     fixed = TYPES[resource.type].fixed
     return any(resource.properties.get(name) != properties.get(name) for name in fixed)
+
+
+def _is_gone(error: ClientError | BotoCoreError) -> bool:
+    """Whether there was nothing to delete: a delete handler says NotFound, and CloudFormation is content with that."""
+    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+    return any(word in code for word in ("NotFound", "NoSuch", "NonExistent", "DoesNotExist"))
 
 
 def _reason(error: ClientError | BotoCoreError, definition: Mapping[str, Any]) -> str:

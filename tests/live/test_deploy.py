@@ -20,7 +20,7 @@ from certkeeper.sandbox.functions import Functions, Point, service_client
 from certkeeper.sandbox.lambda_python import architecture, find_interpreter, why_not
 from certkeeper.sandbox.stack import Sandbox
 from tests.live.keepers import Said
-from tests.live.operators import Operator
+from tests.live.operators import Operator, awaited
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
 
@@ -264,3 +264,69 @@ def test_certificates_are_deleted_only_for_whoever_types_the_name(
     assert refused.status == 1
     assert "its name is fresh" in refused.talk
     assert set(formation.stacks) == {"fresh", "fresh-store"}
+
+
+# What is lost: the recipes of docs/operating.md.
+
+
+def test_a_lost_role_comes_back_by_destroying_and_deploying_again(deployer: Deployer) -> None:
+    iam, role = deployer.client("iam"), "fresh-eu-west-1-renewer"
+    for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
+        iam.delete_role_policy(RoleName=role, PolicyName=policy)
+    iam.delete_role(RoleName=role)
+
+    destroyed = deployer.run("destroy", "--yes")
+    again = deployer.deploy()
+
+    assert destroyed.status == 0, destroyed.talk
+    assert deployer.outcomes(again) == dict.fromkeys(deployer.names, "kept")
+
+
+def forget_the_store(deployer: Deployer, formation: CloudFormation) -> None:
+    """What docs/operating.md says to type where the store's stack describes what is gone."""
+    client = deployer.client("cloudformation")
+    client.update_termination_protection(StackName="fresh-store", EnableTerminationProtection=False)
+    client.delete_stack(StackName="fresh-store")
+    assert awaited(lambda: "fresh-store" not in formation.stacks)
+
+
+def test_after_the_bucket_is_gone_everything_is_obtained_anew_and_the_kms_key_stays(
+    deployer: Deployer, formation: CloudFormation
+) -> None:
+    kms_key_arn = deployer.client("kms").describe_key(KeyId="alias/fresh")["KeyMetadata"]["Arn"]
+    s3 = deployer.client("s3")
+    listed = s3.list_object_versions(Bucket=BUCKET)
+    for one in listed["Versions"] + listed.get("DeleteMarkers", []):
+        s3.delete_object(Bucket=BUCKET, Key=one["Key"], VersionId=one["VersionId"])
+    s3.delete_bucket(Bucket=BUCKET)
+
+    stuck = deployer.deploy()
+    forget_the_store(deployer, formation)
+    said = deployer.deploy()
+
+    assert stuck.status == 2
+    assert "docs/operating.md, The bucket is gone" in stuck.talk
+    assert deployer.outcomes(said) == dict.fromkeys(deployer.names, "renewed")
+    assert formation.stacks["fresh-store"].outputs["KmsKeyArn"] == kms_key_arn
+    assert "settings.toml" in deployer.stored()
+
+
+def test_after_the_kms_key_is_gone_another_key_and_another_account_take_its_place(
+    deployer: Deployer, formation: CloudFormation
+) -> None:
+    kms = deployer.client("kms")
+    lost = kms.describe_key(KeyId="alias/fresh")["KeyMetadata"]["Arn"]
+    kms.delete_alias(AliasName="alias/fresh")
+    kms.schedule_key_deletion(KeyId=lost, PendingWindowInDays=7)
+    forget_the_store(deployer, formation)
+    for path in deployer.stored():
+        if path.startswith("accounts/"):
+            deployer.sandbox.aws.delete_object(BUCKET, f"prod/{path}")
+
+    said = deployer.deploy()
+    forced = deployer.run("renew", "--force", "--json")
+
+    assert deployer.outcomes(said) == dict.fromkeys(deployer.names, "kept")
+    assert deployer.outcomes(forced) == dict.fromkeys(deployer.names, "renewed")
+    certificate = json.loads(deployer.stored()[f"certificates/{deployer.name}"])
+    assert certificate["kms_key_arn"] == formation.stacks["fresh-store"].outputs["KmsKeyArn"] != lost

@@ -76,6 +76,17 @@ class Account:
             time.sleep(0.01)
         raise AssertionError("the operation does not end")
 
+    def deleted(self, arn: str) -> dict[str, Any]:
+        """The stack, once it has been deleted or could not be."""
+        self.client("cloudformation").delete_stack(StackName=arn)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            found: dict[str, Any] = self.client("cloudformation").describe_stacks(StackName=arn)["Stacks"][0]
+            if found["StackStatus"] in ("DELETE_COMPLETE", "DELETE_FAILED"):
+                return found
+            time.sleep(0.01)
+        raise AssertionError("the deletion does not end")
+
     def events(self) -> list[tuple[str, str]]:
         said = self.client("cloudformation").describe_stack_events(StackName="stack")["StackEvents"]
         return [(one["LogicalResourceId"], one["ResourceStatus"]) for one in reversed(said)]
@@ -228,11 +239,15 @@ def test_what_is_kept_outlives_its_stack_and_a_protected_stack_is_not_deleted(aw
     with pytest.raises(ClientError, match="TerminationProtection"):
         formation.delete_stack(StackName="stack")
     formation.update_termination_protection(StackName="stack", EnableTerminationProtection=False)
-    formation.delete_stack(StackName="stack")
 
-    deadline = time.monotonic() + 30
-    while formation.describe_stacks(StackName=arn)["Stacks"][0]["StackStatus"] != "DELETE_COMPLETE":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert aws.deleted(arn)["StackStatus"] == "DELETE_COMPLETE"
     assert [one["Name"] for one in aws.client("s3").list_buckets()["Buckets"]] == ["kept-bucket"]
     assert aws.queues() == []
+
+
+def test_what_somebody_has_deleted_by_hand_is_as_good_as_deleted(aws: Account) -> None:
+    arn = aws.applied({"Queue": QUEUE, "Topic": TOPIC})["StackId"]
+    sqs = aws.client("sqs")
+    sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName="lost")["QueueUrl"])
+
+    assert aws.deleted(arn)["StackStatus"] == "DELETE_COMPLETE"
