@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,6 +29,7 @@ KNOWN_SET = timedelta(days=120)
 EXACT_SET, REGISTERED_DOMAIN = "exact_set", "registered_domain"
 ORDERS, FAILED_AUTHORIZATIONS = "orders", "failed_authorizations"
 WEEK, DAY, HOUR = timedelta(days=7), timedelta(days=1), timedelta(hours=1)
+LATELY = DAY + 2 * HOUR
 REMEMBERED = {EXACT_SET: WEEK, REGISTERED_DOMAIN: WEEK, ORDERS: DAY, FAILED_AUTHORIZATIONS: DAY}
 """How long a spent token is remembered, so the longest period that each limit can have."""
 
@@ -208,10 +209,20 @@ class Budget:
 
 @dataclass(frozen=True)
 class Hold:
-    """A CA has asked everybody to wait until then."""
+    """A CA has asked everybody to wait until then, from `since` on and at `last` once more; `refusing` if it is up, and
+    takes no more orders.
+    """
 
     until: datetime
     why: str
+    since: datetime | None = field(default=None, compare=False)
+    last: datetime | None = field(default=None, compare=False)
+    refusing: bool = field(default=False, compare=False)
+
+
+def is_recent(last: datetime, until: datetime | None, now: datetime) -> bool:
+    """Whether a CA that asked to wait, at `last`, may still be in trouble: somebody asks it once a day at least."""
+    return now < max(last + LATELY, until or last)
 
 
 class Ledger:
@@ -239,14 +250,22 @@ class Ledger:
         self.put(name, (*self._of.get(name, ()), *spent))
 
     def hold(self, ca: str, hold: Hold) -> None:
-        """A CA has asked everybody to wait; of several waits the longest counts."""
-        if ca not in self._holds or self._holds[ca].until < hold.until:
-            self._holds[ca] = hold
+        """A CA has asked everybody to wait; of several waits the longest counts, from the first one on."""
+        known = self._holds.get(ca, hold)
+        longest = hold if known.until < hold.until else known
+        since = min((one.since for one in (known, hold) if one.since), default=None)
+        last = max((one.last for one in (known, hold) if one.last), default=None)
+        self._holds[ca] = replace(longest, since=since, last=last)
 
     def held_off(self, ca: str, now: datetime) -> Hold | None:
         """Until when nobody may ask this CA for anything."""
         hold = self._holds.get(ca)
         return hold if hold is not None and now < hold.until else None
+
+    def ailing(self, ca: str, now: datetime) -> Hold | None:
+        """What this CA has told everybody lately, even if it may be asked again by now."""
+        hold = self._holds.get(ca)
+        return hold if hold and hold.last and is_recent(hold.last, hold.until, now) else None
 
     def knows(self, ca: str, identifiers: Iterable[str], now: datetime) -> bool:
         """Whether this CA has issued for exactly this set, so that the next one is a renewal to it."""

@@ -191,7 +191,14 @@ def _to_be_asked(
         return [spec.at(only or spec.ca)]
     urgent = held is None or overdue(held, now)
     patience = fallback.patience(None if held is None or urgent else held.validity.lifetime, PERIOD)
-    return fallback.to_be_asked(spec, failure, now, patience, lambda one: bool(_empty(one, held, now, ask, ledger)))
+    return fallback.to_be_asked(
+        spec,
+        failure,
+        now,
+        patience,
+        is_spent=lambda one: bool(_empty(one, held, now, ask, ledger)),
+        ailing=lambda ca: ledger.ailing(ca, now),
+    )
 
 
 def _pause(

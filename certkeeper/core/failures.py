@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from certkeeper.core.budget import Hold
+from certkeeper.core.budget import Hold, is_recent
 from certkeeper.core.document import instant, written
 from certkeeper.core.errors import (
     AuthorityError,
@@ -79,7 +79,7 @@ _NEW_ORDERS = re.compile(r"\bnew[- ]orders?\b", re.IGNORECASE)
 class Trouble:
     """What one CA, by its directory URL, has failed with: since when, when last, and until when it asked to wait.
 
-    `for_all` is set if it asked so for all orders, and not for this name's alone.
+    `for_all_since` is set if it asked so for all orders, and not for this name's alone: since when it does.
     """
 
     ca: str
@@ -87,7 +87,7 @@ class Trouble:
     since: datetime
     last: datetime
     not_before: datetime | None = None
-    for_all: bool = False
+    for_all_since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,10 @@ class Failure:
     def holds(self) -> Iterator[tuple[str, Hold]]:
         """The CAs that have asked everybody to wait, and until when."""
         for one in self.troubles:
-            if one.for_all and one.not_before is not None:
+            if one.for_all_since is not None and one.not_before is not None:
                 said = self.error if one.last == max(each.last for each in self.troubles) else one.kind
-                yield one.ca, Hold(one.not_before, held_off(said))
+                refusing = one.kind == "rateLimited"
+                yield one.ca, Hold(one.not_before, held_off(said), one.for_all_since, one.last, refusing)
 
 
 def wanted_of(spec: CertificateSpec) -> str:
@@ -210,8 +211,10 @@ def failed(
     urgent: bool,
     ca: str | None = None,
     wanted: str | None = None,
+    for_all_since: datetime | None = None,
 ) -> Failure:
-    """The next entry of the record; `ca` is the directory of the CA that was asked, `wanted` what for.
+    """The next entry of the record; `ca` is the directory of the CA that was asked, `wanted` what for, `for_all_since`
+    since when it has been telling other names that all are to wait.
 
     Tried again at the next tick, then doubling, never beyond a day or 1/40 of the lifetime; at every tick if it is
     urgent; not at all if the CA has paused the names, which only a person can change. Half a tick is taken off, so
@@ -235,7 +238,7 @@ def failed(
         next_attempt=None if paused else max(ours, not_before) if not_before else ours,
         not_before=not_before,
         our_pause=ours,
-        troubles=_troubles(before, error, now, ca, not_before),
+        troubles=_troubles(before, error, now, ca, not_before, for_all_since),
         wanted=wanted,
     )
 
@@ -247,14 +250,23 @@ def _still_asked_to_wait(before: Failure | None, ca: str | None, now: datetime) 
 
 
 def _troubles(
-    before: Failure | None, error: CertkeeperError, now: datetime, ca: str | None, not_before: datetime | None
+    before: Failure | None,
+    error: CertkeeperError,
+    now: datetime,
+    ca: str | None,
+    not_before: datetime | None,
+    for_all_since: datetime | None,
 ) -> tuple[Trouble, ...]:
     known = before.troubles if before else ()
     if ca is None or not isinstance(error, AuthorityError):
         return known
     earlier = before.trouble_at(ca) if before else None
     kind = PAUSED if classify(error) == PAUSED else error.kind
-    trouble = Trouble(ca, kind, earlier.since if earlier else now, now, not_before, concerns_all(error))
+    still = earlier.for_all_since if earlier and is_recent(earlier.last, earlier.not_before, now) else None
+    for_all_since = min(one for one in (for_all_since, still, now) if one)
+    trouble = Trouble(
+        ca, kind, earlier.since if earlier else now, now, not_before, for_all_since if concerns_all(error) else None
+    )
     return (*(one for one in known if one.ca != ca), trouble)
 
 
@@ -285,7 +297,7 @@ def _trouble_fields(trouble: Trouble) -> dict[str, object]:
         "since": written(trouble.since),
         "last": written(trouble.last),
         "not_before": trouble.not_before and written(trouble.not_before),
-        **({"for_all": True} if trouble.for_all else {}),
+        **({"for_all_since": written(trouble.for_all_since)} if trouble.for_all_since else {}),
     }
 
 
@@ -312,7 +324,7 @@ def _trouble(said: dict[str, Any]) -> Trouble:
         since=instant(said["since"]),
         last=instant(said["last"]),
         not_before=instant(said["not_before"]) if said["not_before"] else None,
-        for_all=bool(said.get("for_all")),
+        for_all_since=instant(said["for_all_since"]) if said.get("for_all_since") else None,
     )
 
 

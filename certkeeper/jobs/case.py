@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
@@ -157,8 +157,9 @@ class Run:
         """
         if not isinstance(error, AuthorityError) or not failures.concerns_all(error):
             return None
-        until = self.keeper.clock.now() + timedelta(seconds=error.retry_after or 0)
-        hold = Hold(until, failures.held_off(failures.sentence(error)))
+        now = self.keeper.clock.now()
+        until = now + timedelta(seconds=error.retry_after or 0)
+        hold = Hold(until, failures.held_off(failures.sentence(error)), now, now, error.kind == "rateLimited")
         with self._counting:
             self._ledger.hold(case.spec.ca, hold)
             return hold if self._told.setdefault(case.spec.ca, case) is not case else None
@@ -186,6 +187,12 @@ class Run:
         """Until when the case's CA is to be left alone."""
         with self._counting:
             return self._ledger.held_off(case.spec.ca, self.keeper.clock.now())
+
+    def ailing_since(self, case: Case) -> datetime | None:
+        """Since when the case's CA has been asking everybody to wait, whoever it has told so."""
+        with self._counting:
+            hold = self._ledger.ailing(case.spec.ca, self.keeper.clock.now())
+            return hold.since if hold else None
 
     def zone_of(self, name: str, explicit: str | None) -> HostedZone:
         """The hosted zone that a record of this name belongs in. Raises DnsError."""

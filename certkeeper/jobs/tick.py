@@ -703,6 +703,7 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         # A CA that does not revoke may issue all the same: no reason to ask another one.
         ca=None if case.unrevoked else case.spec.ca,
         wanted=failures.wanted_of(case.wanted),
+        for_all_since=run.ailing_since(case),
     )
     if isinstance(error, ChainError):
         # Paid for all the same: it is downloaded again, and only a person may order another one.

@@ -149,7 +149,7 @@ def test_issuances_are_counted_by_identifiers_under_whatever_name() -> None:
 
 
 def test_a_ca_that_has_asked_one_name_to_leave_it_alone_is_left_alone_by_all() -> None:
-    told = Trouble(CA, "", START, START, START + HOUR, for_all=True)
+    told = Trouble(CA, "", START, START, START + HOUR, for_all_since=START)
     asked = replace(FULL, facts={"api": Facts(failure=replace(FAILURE, troubles=(told,)))})
 
     assert ledger_of(asked, {}).held_off(CA, START) == Hold(START + HOUR, "the CA wants all orders to wait: it failed")

@@ -6,6 +6,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from certkeeper.core.caa import CaaRecord
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, DnsError
@@ -14,7 +16,7 @@ from certkeeper.jobs import status as statuses
 from certkeeper.jobs.tick import tick
 from tests.fakes import CA, SECOND_CA, WWW, Altered, World
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SPEC = replace(WWW, fallbacks=(FallbackCa(SECOND_CA),))
 DOWN = AuthorityError("the CA at ca.test cannot be reached", "check the way out")
 LIMITED = AuthorityError("too many certificates", kind="rateLimited", status=429, retry_after=30 * 3600.0)
@@ -103,6 +105,46 @@ def test_a_429_with_a_long_retry_after_is_an_empty_budget_and_the_next_tick_asks
 
     assert refused.next_attempt is not None and refused.next_attempt < world.clock.now()
     assert (refused.outcome, renewed.outcome, held(world).ca) == ("failed", "renewed", SECOND_CA)
+
+
+@pytest.mark.parametrize("asked_to_wait", [MINUTE, HOUR + MINUTE, 6 * HOUR])
+def test_what_a_ca_tells_one_name_for_all_counts_for_all(asked_to_wait: timedelta) -> None:
+    world = World()
+    specs = [replace(SPEC, name=f"n{n}", identifiers=(f"n{n}.example.com",)) for n in range(20)]
+    tick(world.keeper(), specs)
+    world.clock.later(60 * DAY + MINUTE)
+    world.authority.trouble = AuthorityError("down", status=503, retry_after=asked_to_wait.total_seconds())
+    hours = 0
+    while len(world.second.issued) < len(specs) and hours < 24 * 29:
+        tick(world.keeper(seed=hours), specs)
+        world.clock.later(HOUR)
+        hours += 1
+
+    assert 71 <= hours <= 97  # as for a single name
+
+
+def test_a_ca_that_stumbles_for_an_hour_is_not_passed_over_by_names_that_come_later() -> None:
+    world = World()
+    later = replace(SPEC, name="later", identifiers=("later.example.com",))
+    tick(world.keeper(), [SPEC])
+    world.clock.later(30 * DAY)
+    tick(world.keeper(), [SPEC, later])
+    world.clock.later(31 * DAY)
+    world.authority.trouble = AuthorityError("busy", status=503, retry_after=60.0)
+    tick(world.keeper(), [SPEC, later])
+    world.authority.trouble = None
+    world.authority.proven.clear()
+    world.dns.refuse = {"_acme-challenge.example.com"}
+    for _ in range(24 * 4):
+        world.clock.later(HOUR)
+        tick(world.keeper(), [SPEC, later])
+    world.clock.later(26 * DAY)
+
+    tick(world.keeper(), [SPEC, later])
+
+    certificate, _ = world.keeper().certificates.read("later")
+    assert certificate is not None and certificate.ca == CA
+    assert len(world.authority.issued) == 3
 
 
 def test_an_order_that_may_be_paid_for_is_waited_for_however_long_its_ca_is_down() -> None:
