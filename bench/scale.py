@@ -1,6 +1,8 @@
 """What an idle tick of the function costs with many names: AWS calls and CPU seconds, by its parts.
 
     python bench/scale.py [--names 10000] [--runs 5]
+    python bench/scale.py --names 10 --memory      as root on Linux: under the share of a CPU that each size of a
+                                                   function's memory gets, 1,769 MB being one vCPU
 
 The store is moto's, filled beforehand; no name is due. Each run is a process of its own, as a cold start is. "start"
 is what every run pays: the interpreter, the imports, the first client. CPU is user and system time of the process.
@@ -15,6 +17,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,7 +38,7 @@ BUCKET, STORE = "bucket", "s3://bucket/prod"
 CA = "https://ca.example/directory"
 ROOT = Path(__file__).resolve().parent.parent
 RUN = """
-import json, os, sys, time
+import json, os, resource, sys, time
 sys.path.insert(0, "lambda")
 import handler, boto3
 from certkeeper import wiring
@@ -57,8 +61,46 @@ handler.handler({}, Context())
 sys.stdout = out
 marks.append(time.process_time())
 acme = sorted({"acme", "josepy", "cryptography", "dns", "requests"} & set(sys.modules))
-print(json.dumps({"marks": marks, "acme": acme}))
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"marks": marks, "acme": acme, "peak": peak}))
 """
+PERIOD = 100_000  # microseconds, of the scheduler's
+ONE_CPU = 1769  # megabytes of a function that has one vCPU (Lambda, "Configure memory")
+SIZES = (128, 256, 512, 1024, 1769)
+GIGABYTE_SECOND = 0.0000133334  # dollars, arm64
+
+
+@contextmanager
+def share(megabytes: int) -> Iterator[list[str]]:
+    """What to put before a command so that it has as much of a CPU as a function of that size has."""
+    group = Path("/sys/fs/cgroup/cpu") / f"certkeeper-bench-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "cpu.cfs_period_us").write_text(str(PERIOD))
+        (group / "cpu.cfs_quota_us").write_text(str(PERIOD * megabytes // ONE_CPU))
+        yield ["sh", "-c", f'echo $$ > {group}/tasks && exec "$@"', "sh"]
+    finally:
+        group.rmdir()
+
+
+def by_memory(environment: dict[str, str], runs: int) -> None:
+    """Start included, since an hourly function is nearly always cold."""
+    print(f"{'MB':>5} {'seconds':>8} {'GB-seconds':>11} {'$ a month':>10}")
+    for megabytes in SIZES:
+        walls, peak = [], 0.0
+        with share(megabytes) as prefix:
+            for _ in range(runs):
+                began = time.monotonic()
+                done = subprocess.run(
+                    [*prefix, sys.executable, "-c", RUN],
+                    cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
+                )  # fmt: skip
+                walls.append(time.monotonic() - began)
+                peak = max(peak, json.loads(done.stdout.splitlines()[-1])["peak"])
+        seconds = statistics.median(walls)
+        spent = seconds * megabytes / 1024
+        print(f"{megabytes:5} {seconds:8.2f} {spent:11.2f} {730 * spent * GIGABYTE_SECOND:10.4f}")
+    print(f"peak memory {peak:.0f} MB")
 
 
 def settings(names: list[str]) -> str:
@@ -112,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", type=int, default=10_000)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--memory", action="store_true")
     said = parser.parse_args()
     names = [f"n{number}.example.com" for number in range(said.names)]
     desk = Desk()
@@ -123,6 +166,10 @@ def main() -> None:
             **clean(aws.environment), "CERTKEEPER_STORE": STORE, "PYTHONPATH": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
         }  # fmt: skip
+        if said.memory:
+            by_memory(environment, said.runs)
+            desk.stop()
+            return
         runs = []
         for _ in range(said.runs):
             before, began = desk.mark(), time.monotonic()

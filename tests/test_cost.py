@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,13 +24,14 @@ from certkeeper.sandbox.calls import Desk
 from certkeeper.sandbox.route53 import HostedZones
 from tests.fakes import FakeClock, World
 
-PAGE = (Path(__file__).parent.parent / "docs" / "cost.md").read_text()
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "cost.md").read_text()
 TICKS = 730  # in a month
 # US dollars, us-east-1, as docs/cost.md quotes them.
 KEY, GET, PUT = 1.0, 0.0004 / 1000, 0.005 / 1000
 KMS_CALL, GIGABYTE_SECOND, SECRET = 0.03 / 10_000, 0.0000133334, 0.40
 ALARM, METRIC = 0.10, 0.30
-SECONDS, GIGABYTES = 3, 0.5
+SECONDS, GIGABYTES = 5, 0.5
 """Of one tick, on the safe side; and the function's memory."""
 IDLE = {"GetObject": 2, "ListObjectsV2": 2, "PutObject": 1, "GetCallerIdentity": 1}
 
@@ -50,9 +53,40 @@ def _aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[AwsServer, Desk]]:
     desk.stop()
 
 
+def test_an_idle_tick_does_not_load_the_acme_stack(aws: tuple[AwsServer, Desk]) -> None:
+    fill(aws[0])
+    door.handler({}, Context())  # fills the index
+    statement = (
+        "import sys; sys.path[:0] = ['lambda', '.']; import handler\n"
+        "class Context:\n    def get_remaining_time_in_millis(self): return 900_000\n"
+        "handler.handler({}, Context()); print(*sys.modules)"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", statement], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "boto3" in loaded
+    assert not {"acme", "josepy", "requests", "dns", "certkeeper.adapters.x509"} & loaded
+
+
 def test_an_idle_tick_makes_the_calls_that_are_paid_for_and_no_other(aws: tuple[AwsServer, Desk]) -> None:
     server, desk = aws
-    # What fakes have issued today, stored for real.
+    fill(server)
+    door.handler({}, Context())  # fills the index
+
+    since = desk.mark()
+    (outcome,) = door.handler({}, Context())["outcomes"]
+
+    assert outcome["outcome"] == "kept"
+    assert Counter(call.operation for call in desk.calls(since=since)) == IDLE
+    for operation, count in IDLE.items():
+        assert f"| `{operation}` | {count} |" in PAGE
+
+
+def fill(server: AwsServer) -> None:
+    """What fakes have issued today, stored for real."""
     world = World(FakeClock(datetime.now(UTC)))
     spec = CertificateSpec("www", ("example.com",), "https://ca.test/directory", sealing="store")
     tick(world.keeper(), [spec])
@@ -64,17 +98,7 @@ def test_an_idle_tick_makes_the_calls_that_are_paid_for_and_no_other(aws: tuple[
     server.put_object("bucket", "prod/journal/www", journal.encode(journal.Entry(), "www"))
     settings = 'store = "s3://bucket/prod"\nsealing = "store"\n[ca]\ndirectory = "https://ca.test/directory"\n'
     settings += '[certificates.www]\nidentifiers = ["example.com"]\n'
-    server.put_object("bucket", "prod/settings.toml", settings.encode())
-    door.handler({}, Context())  # fills the index
-
-    since = desk.mark()
-    (outcome,) = door.handler({}, Context())["outcomes"]
-
-    assert outcome["outcome"] == "kept"
-    assert Counter(call.operation for call in desk.calls(since=since)) == IDLE
-    for operation, count in IDLE.items():
-        assert f"| `{operation}` | {count} |" in PAGE
-    assert wiring.SETTINGS_PATH == "settings.toml"
+    server.put_object("bucket", f"prod/{wiring.SETTINGS_PATH}", settings.encode())
 
 
 def ticks() -> float:

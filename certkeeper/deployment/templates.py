@@ -20,7 +20,7 @@ from certkeeper.deployment.package import Target
 
 Template = dict[str, Any]
 
-MEGABYTES = 512  # imports take 70; the rest is for processor time, which Lambda gives by memory
+MEGABYTES = 512  # docs/decisions/0012
 SECONDS = 900
 LOG_DAYS = 400
 OLD_VERSION_DAYS = 30
