@@ -16,7 +16,7 @@ from certkeeper.core.errors import DocumentError, SettingsError
 from certkeeper.jobs.forget import forget, is_stored
 from certkeeper.jobs.history import history
 from certkeeper.jobs.keeper import Keeper
-from certkeeper.jobs.rename import copied
+from certkeeper.jobs.rename import copied, refuse_what_is_to_be_revoked
 from certkeeper.jobs.status import plan
 
 DEADLINE = timedelta(minutes=5)
@@ -76,6 +76,12 @@ def _lost(keeper: Keeper, name: str) -> list[str]:
         "and its private key will be gone; it is not revoked"
         for one in held
     ]
+    revocation = keeper.journal.read(name).entry.revocation
+    if revocation is not None:
+        lines += [
+            f"{name}: {revocation.serial_number} was to be revoked ({revocation.reason}), and will not be",
+            f"hint: to have it revoked, say no here, and: certkeeper revoke {name} --reason {revocation.reason}",
+        ]
     earlier = len(kept) - len(held)
     if earlier:
         lines.append(f"{name}: so will {earlier} earlier one{'s' if earlier > 1 else ''}")
@@ -108,7 +114,10 @@ def run_rename(said: Namespace) -> int:
 
 
 def _check(keeper: Keeper, found: Places, old: str, new: str) -> None:
-    """Raise SettingsError if the new name is taken in the store, or its certificate would cost the reserve."""
+    """Raise SettingsError if the new name is taken in the store, its certificate would cost the reserve, or what has
+    the old one is to be revoked.
+    """
+    refuse_what_is_to_be_revoked(keeper, old)
     if is_stored(keeper, new):
         raise SettingsError(f"something is stored under {new!r}", f"if it is of no use: certkeeper forget {new}")
     (spec,) = (spec for spec in found.settings.specs if spec.name == old)

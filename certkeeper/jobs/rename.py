@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from certkeeper.core.certificates import next_revision
+from certkeeper.core.errors import SettingsError
 from certkeeper.core.journal import Claim, Entry
 from certkeeper.core.model import Certificate
 from certkeeper.jobs import survey
@@ -14,7 +15,9 @@ from certkeeper.jobs.keeper import Keeper
 
 def copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
     """Store the certificate of `old` under `new`, where it stays; None if there is none or its private key is sealed
-    to its name. What is held under `new` already is left alone. Raises StoreError, DocumentError.
+    to its name. What is held under `new` already is left alone.
+
+    Raises SettingsError like `refuse_what_is_to_be_revoked`, StoreError, DocumentError.
     """
     certificate = persistently(new, lambda: _copied(keeper, old, new))
     survey.catch_up(keeper)
@@ -28,6 +31,7 @@ def _copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
     certificate, _ = keeper.certificates.read(old)
     if there is not None or certificate is None or certificate.request.private_key.sealing != "store":
         return there
+    refuse_what_is_to_be_revoked(keeper, old)
     claim, known = Claim(keeper.holder, keeper.term), read.entry
     entry = Entry(claim, records=known.records, spent=known.spent)
     at = keeper.journal.write(new, entry, read.version)
@@ -37,3 +41,16 @@ def _copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
     keeper.certificates.write(certificate, version)
     keeper.journal.write(new, replace(entry, claim=None, revision=certificate.revision), at)
     return certificate
+
+
+def refuse_what_is_to_be_revoked(keeper: Keeper, name: str) -> None:
+    """Raise SettingsError if something of a name is to be revoked: under another name nobody would know of it.
+
+    Raises StoreError, DocumentError.
+    """
+    revocation = keeper.journal.read(name).entry.revocation
+    if revocation is not None:
+        raise SettingsError(
+            f"{name}: {revocation.serial_number} is to be revoked first",
+            f"finish that: certkeeper revoke {name} --reason {revocation.reason}",
+        )

@@ -7,6 +7,8 @@ import json
 import boto3
 import pytest
 
+from certkeeper.sandbox.acme_proxy import Upstream
+from certkeeper.sandbox.acme_traffic import AcmeRequest, AcmeResponse
 from certkeeper.sandbox.stack import BUCKET, Sandbox
 from tests.live.operators import Operator
 
@@ -147,6 +149,27 @@ def test_with_sealing_store_a_renamed_certificate_is_the_same_one(operator: Oper
     assert renamed is not None and [renamed.chain.serial_number] == operator.issued()
     assert operator.renew().outcomes["renamed"]["outcome"] == "kept"
     assert len(operator.issued()) == 1
+
+
+def test_what_is_to_be_revoked_is_not_renamed_and_forget_says_that_it_will_not_be_revoked(operator: Operator) -> None:
+    assert operator.renew().status == 0
+    text = operator.config.read_text()
+    serial = operator.issued()[0]
+
+    def down(request: AcmeRequest, upstream: Upstream) -> AcmeResponse:
+        return AcmeResponse.of_problem(503, "serverInternal", "down")
+
+    with operator.proxy.script("newOrder", down):
+        wished = operator.run("revoke", operator.name, "--reason", "keyCompromise", "--yes")
+    renamed = operator.run("rename", operator.name, "renamed")
+    unconfirmed = operator.run("forget", operator.name)
+
+    assert (wished.status, renamed.status, unconfirmed.status) == (1, 2, 2)
+    assert f"{serial} is to be revoked first" in renamed.talk
+    assert f"{serial} was to be revoked (keyCompromise), and will not be" in unconfirmed.talk
+    assert operator.config.read_text() == text
+    assert operator.run("revoke", operator.name, "--reason", "keyCompromise", "--yes").status == 0
+    assert len(operator.issued()) == 2
 
 
 def test_a_rename_to_a_name_that_is_taken_is_refused(sandbox: Sandbox) -> None:
