@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import boto3
 import pytest
 
-from certkeeper.sandbox.acme_proxy import Upstream
 from certkeeper.sandbox.acme_traffic import AcmeRequest, AcmeResponse
 from certkeeper.sandbox.stack import BUCKET, Sandbox
 from tests.live.operators import Operator
@@ -156,7 +156,7 @@ def test_what_is_to_be_revoked_is_not_renamed_and_forget_says_that_it_will_not_b
     text = operator.config.read_text()
     serial = operator.issued()[0]
 
-    def down(request: AcmeRequest, upstream: Upstream) -> AcmeResponse:
+    def down(request: AcmeRequest, forward: Callable[[], AcmeResponse]) -> AcmeResponse:
         return AcmeResponse.of_problem(503, "serverInternal", "down")
 
     with operator.proxy.script("newOrder", down):
