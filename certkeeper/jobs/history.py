@@ -136,7 +136,7 @@ def _written(
 
 
 def _same_set(one: Certificate, other: Certificate) -> bool:
-    return set(one.chain.identifiers) == set(other.chain.identifiers)
+    return one.ca == other.ca and set(one.chain.identifiers) == set(other.chain.identifiers)
 
 
 def _chosen(keeper: Keeper, name: str, current: Certificate | None, revision: int | None) -> Certificate:

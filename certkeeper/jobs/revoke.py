@@ -22,7 +22,7 @@ END = "-----END CERTIFICATE-----"
 
 def wish(keeper: Keeper, name: str, reason: str, revision: int | None = None) -> Revocation:
     """Write down that the current certificate, or an earlier one, is to be revoked. The same wish may be repeated,
-    and with another reason.
+    also when it is replaced by now, and with another reason.
 
     `reason` is a key of REASONS. Raises SettingsError if there is none such, or another wish is not done with yet;
     StoreError, DocumentError.
@@ -39,7 +39,9 @@ def _wished(keeper: Keeper, name: str, reason: str, revision: int | None) -> Rev
     before = read.entry.revocation
     target = _target(keeper, name, current, revision)
     if before is not None:
-        if target is None or before.serial_number == target.chain.serial_number or revision is None:
+        # What was current when it was wished, and is replaced by now, is not in the history.
+        repeated = target is None if revision is not None else not _is_kept(keeper, name, before)
+        if repeated or (target is not None and before.serial_number == target.chain.serial_number):
             new = replace(before, reason=reason)
             keeper.journal.write(name, replace(read.entry, revocation=new), read.version)
             return new
@@ -96,6 +98,11 @@ def _readable(keeper: Keeper, name: str, revision: int) -> Certificate | None:
         return keeper.history.read(name, revision)
     except DocumentError:
         return None
+
+
+def _is_kept(keeper: Keeper, name: str, revocation: Revocation) -> bool:
+    kept = (_readable(keeper, name, revision) for revision in keeper.history.revisions(name))
+    return any(one is not None and one.chain.serial_number == revocation.serial_number for one in kept)
 
 
 def without_replacement(keeper: Keeper, name: str) -> None:

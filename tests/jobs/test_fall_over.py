@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from certkeeper.core import index as indexes
+from certkeeper.core.budget import Limit, Limits
 from certkeeper.core.caa import CaaRecord
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, DnsError
 from certkeeper.core.model import Certificate, FallbackCa, Outcome
 from certkeeper.jobs import status as statuses
+from certkeeper.jobs import survey
 from certkeeper.jobs.tick import tick
 from tests.fakes import CA, SECOND_CA, WWW, Altered, World
 
@@ -145,6 +148,27 @@ def test_a_ca_that_stumbles_for_an_hour_is_not_passed_over_by_names_that_come_la
     certificate, _ = world.keeper().certificates.read("later")
     assert certificate is not None and certificate.ca == CA
     assert len(world.authority.issued) == 3
+
+
+def test_what_the_first_ca_has_issued_spends_nothing_of_the_next_ones_limits() -> None:
+    world, limits = World(), {one: Limits(exact_set=Limit(5, 7 * DAY)) for one in (CA, SECOND_CA)}
+    for _ in range(3):
+        tick(replace(world.keeper(), limits=limits), [SPEC], Ask(by_name=True, force=True))
+    world.clock.later(60 * DAY)
+    for _ in range(3):
+        tick(replace(world.keeper(), limits=limits), [SPEC], Ask(by_name=True, force=True))
+    world.authority.trouble = DOWN
+    changed = replace(SPEC, key_type="rsa-2048")
+    for _ in range(24 * 4):
+        world.clock.later(HOUR)
+        tick(replace(world.keeper(), limits=limits), [changed])
+
+    index = survey.refreshed(world.keeper())
+
+    assert held(world).ca == SECOND_CA
+    left = {ca: indexes.ledger_of(index, limits).budgets(changed.at(ca), world.clock.now())[0].left for ca in limits}
+    assert 4 <= left[SECOND_CA] <= 5
+    assert left[CA] < 5
 
 
 def test_an_order_that_may_be_paid_for_is_waited_for_however_long_its_ca_is_down() -> None:

@@ -270,6 +270,31 @@ def test_a_wish_may_be_repeated_and_another_one_must_wait() -> None:
     assert caught.value.hint == "finish that: certkeeper renew www"
 
 
+def test_who_means_what_is_current_is_not_given_an_earlier_one_that_is_still_to_be_revoked() -> None:
+    world = issued(times=2)
+    (_, earlier) = history(world.keeper(), "www")
+    first = wish(world.keeper(), "www", "superseded", earlier.revision)
+
+    with pytest.raises(SettingsError, match="0001 is to be revoked first"):
+        wish(world.keeper(), "www", "keyCompromise")
+
+    assert wish(world.keeper(), "www", "unspecified", earlier.revision) == replace(first, reason="unspecified")
+
+
+def test_a_wish_may_be_repeated_when_it_is_replaced_and_not_revoked_yet() -> None:
+    world = issued()
+    first = wish(world.keeper(), "www", "superseded")
+
+    def down(*args: Any) -> None:
+        raise AuthorityError("the CA cannot be reached")
+
+    authority: Any = Altered(world.authority, revoke=down)
+    tick(replace(world.keeper(), authorities={CA: authority}), [WWW])
+    assert held(world).chain.serial_number == "0002"
+
+    assert wish(world.keeper(), "www", "unspecified") == replace(first, reason="unspecified")
+
+
 @pytest.mark.parametrize(
     ("days", "revision", "what"),
     [(0, 7, "nothing of www can be revoked"), (100, None, "has expired")],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,8 +13,10 @@ import pytest
 
 from certkeeper import config, wiring
 from certkeeper.jobs.account import established
+from certkeeper.sandbox.acme_traffic import AcmeRequest, AcmeResponse
 from certkeeper.sandbox.authority import Pebble
 from certkeeper.sandbox.calls import Call, Dropped, Phase
+from certkeeper.sandbox.stack import Sandbox
 from tests.live.keepers import ROOT, Keeper
 from tests.live.operators import Operator
 
@@ -65,6 +68,30 @@ def test_a_certificate_is_replaced_then_revoked_at_the_ca_and_instances_take_the
     assert f"installed {new.chain.serial_number}" in pulled(operator, tmp_path)
     assert not [path for path in operator.objects() if path.startswith("history/")]
     operator.assert_one_good_certificate(issued=2)
+
+
+def test_a_name_that_nothing_renews_is_revoked_by_whoever_may_open_the_account_key_and_no_later_run_is_promised(
+    sandbox: Sandbox,
+) -> None:
+    with Operator(sandbox, count=2) as operator:
+        assert operator.renew().status == 0
+        name = operator.names.pop()
+        del operator.identifiers[name]
+        operator.settings()
+
+        def down(request: AcmeRequest, forward: Callable[[], AcmeResponse]) -> AcmeResponse:
+            return AcmeResponse.of_problem(400, "badRevocationReason", "not for that")
+
+        with operator.proxy.script("revokeCert", down):
+            refused = operator.run("revoke", name, "--reason", "superseded", "--yes")
+        said = operator.run("revoke", name, "--reason", "unspecified", "--yes")
+
+        assert (refused.status, said.status) == (1, 0), refused.talk + said.talk
+        assert "not for that" in refused.talk and "give another one" in refused.talk
+        assert f"no run goes on by itself: certkeeper revoke {name} --reason superseded" in refused.talk
+        certificate = operator.certificate(name)
+        assert certificate is not None
+        assert status_of(operator, certificate.chain.serial_number) == "Revoked"
 
 
 def test_without_a_yes_nothing_is_revoked(operator: Operator) -> None:
