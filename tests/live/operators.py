@@ -156,9 +156,12 @@ class Operator:
             yield
 
     def calls(self, service: str = "", operation: str = "", *, since: float = 0.0) -> list[Call]:
-        """This operator's calls to AWS and the CA, in the order in which they came. `since` is a monotonic time."""
+        """This operator's calls to AWS and the CA, in the order in which they came. `since` is a monotonic time.
+
+        What the CA refused for its nonce only did nothing, and was asked again: it is left out.
+        """
         aws = [call for call in self.sandbox.desk.calls(service, operation) if call.principal == self.access_key_id]
-        both = aws + self.acme.calls(service, operation)
+        both = aws + [call for call in self.acme.calls(service, operation) if call.fault != "badNonce"]
         return sorted((call for call in both if call.at >= since), key=lambda call: call.at)
 
     def issued(self, name: str | None = None) -> list[str]:

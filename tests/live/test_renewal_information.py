@@ -99,7 +99,7 @@ GOOD = json.dumps({"suggestedWindow": {"start": START, "end": END}}).encode()
     [
         pytest.param(200, "0", timedelta(minutes=1), id="at once: a minute"),
         pytest.param(200, "864000", DAY, id="ten days: a day"),
-        pytest.param(200, format_datetime(datetime.now(UTC) + 3 * HOUR, usegmt=True), 3 * HOUR, id="a date"),
+        pytest.param(200, "a date", 3 * HOUR, id="a date"),
         pytest.param(200, "", 6 * HOUR, id="not said"),
         pytest.param(404, "7200", 2 * HOUR, id="not found"),
         pytest.param(500, "", 6 * HOUR, id="an error"),
@@ -110,7 +110,8 @@ def test_it_is_asked_for_again_when_the_ca_says_within_bounds(
     operator: Operator, status: int, retry_after: str, pause: timedelta
 ) -> None:
     def answered(request: AcmeRequest, forward: Callable[[], AcmeResponse]) -> AcmeResponse:
-        return AcmeResponse(status, [("Retry-After", retry_after)] if retry_after else [], GOOD)
+        said = format_datetime(now + pause, usegmt=True) if retry_after == "a date" else retry_after
+        return AcmeResponse(status, [("Retry-After", said)] if said else [], GOOD)
 
     directory, now = operator.proxy.directory_url, datetime.now(UTC)
     adapter = HttpRenewalInformation({directory: str(operator.sandbox.tls.bundle)})
