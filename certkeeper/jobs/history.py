@@ -73,6 +73,9 @@ def rollback(keeper: Keeper, name: str, revision: int | None = None) -> Certific
 
     Raises SettingsError if there is none such, ChainError if it must not be served, StoreError, DocumentError.
     """
+    if revision is None:
+        # Chosen once: what a tick stores in between must not make the one current that was to be left.
+        revision = _chosen(keeper, name, keeper.certificates.read(name)[0], None).revision
     new = persistently(name, lambda: _rolled_back(keeper, name, revision))
     survey.catch_up(keeper)
     return new
@@ -85,7 +88,7 @@ def release(keeper: Keeper, name: str) -> Certificate:
     return new
 
 
-def _rolled_back(keeper: Keeper, name: str, revision: int | None) -> Certificate:
+def _rolled_back(keeper: Keeper, name: str, revision: int) -> Certificate:
     read = keeper.journal.read(name)
     current, version = keeper.certificates.read(name)
     believe(current, read)

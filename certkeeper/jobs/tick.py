@@ -678,6 +678,8 @@ def _is_rekeyed(run: Run, case: Case) -> bool:
     """Whether the CA refused a signature because the account has another key since this run has read it."""
     if not isinstance(case.error, AuthorityError) or case.error.kind not in KEY_REFUSED or case.account is None:
         return False
+    if case.unrevoked:
+        return False  # what is renewed is not renewed, or forced, once more; the next run revokes
     try:
         return run.accounts.rekeyed(case.account)
     except CertkeeperError:

@@ -13,14 +13,14 @@ import pytest
 from certkeeper.core.ari import Window
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, ChainError, SettingsError
-from certkeeper.core.model import Certificate, Outcome
+from certkeeper.core.model import Certificate, Outcome, Validity
 from certkeeper.core.order import Order
 from certkeeper.jobs.history import history, release, rollback
 from certkeeper.jobs.status import plan, status
 from certkeeper.jobs.tick import tick
 from tests.fakes import CA, WWW, Altered, FakeSealer, Fate, FaultyRecords, Killed, World, killed
 
-MOMENTS = range(1, 25)
+MOMENTS = range(1, 32)
 DAY = timedelta(days=1)
 
 
@@ -472,3 +472,35 @@ def test_a_ca_that_fails_while_a_name_is_pinned_is_not_even_asked() -> None:
     (outcome,) = tick(world.keeper(), [WWW]).outcomes
 
     assert outcome.error is None
+
+
+def test_a_certificate_that_comes_in_between_does_not_make_the_one_current_that_was_rolled_back_from() -> None:
+    world = World()
+    for _ in range(2):
+        world.clock.later(timedelta(days=1))
+        tick(world.keeper(), [WWW], Ask(by_name=True, force=True))
+    writes: list[str] = []
+
+    class Renewed:
+        """A tick that is at its very last step when the rollback reads."""
+
+        def __getattr__(self, method: str) -> Any:
+            return getattr(world.records, method)
+
+        def write(self, path: str, data: bytes, version: str | None) -> str:
+            writes.append(path)
+            if path == "certificates/www" and writes.count(path) == 1:
+                between, at = world.keeper().certificates.read("www")
+                assert between is not None
+                days = Validity(between.chain.validity.not_before + DAY, between.chain.validity.not_after + DAY)
+                chain = replace(between.chain, serial_number="00ff", validity=days)
+                later = replace(between, chain=chain, revision=between.revision + 1)
+                world.keeper().certificates.write(later, at)
+            return world.records.write(path, data, version)
+
+    keeper = world.keeper()
+    records: Any = Renewed()
+
+    new = rollback(replace(keeper, records=records, certificate_records=records), "www")
+
+    assert new.chain.serial_number == "0001"

@@ -15,6 +15,7 @@ from certkeeper.core.errors import AuthorityError, SettingsError
 from certkeeper.core.model import Certificate, FallbackCa, TxtRecord
 from certkeeper.jobs.history import history, rollback
 from certkeeper.jobs.revoke import is_done, wish, without_replacement
+from certkeeper.jobs.rollover import rolled_over
 from certkeeper.jobs.status import plan, status
 from certkeeper.jobs.tick import tick
 from tests.fakes import CA, SECOND_CA, WWW, Altered, FakeClock, FakeSealer, Fate, Killed, World, killed
@@ -268,6 +269,27 @@ def test_a_wish_may_be_repeated_and_another_one_must_wait() -> None:
     with pytest.raises(SettingsError, match="0002 is to be revoked first") as caught:
         wish(world.keeper(), "www", "superseded", earlier.revision)
     assert caught.value.hint == "finish that: certkeeper renew www"
+
+
+def test_an_account_key_that_changes_while_it_is_revoked_has_nothing_forced_twice() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "superseded")
+    keys_changed = 0
+
+    def changed_meanwhile(*args: Any) -> None:
+        nonlocal keys_changed
+        keys_changed += 1
+        if keys_changed == 1:
+            rolled_over(world.keeper(), CA)
+        world.authority.revoke(*args)
+
+    authority: Any = Altered(world.authority, revoke=changed_meanwhile)
+    keeper = replace(world.keeper(), authorities={CA: authority})
+    tick(keeper, [WWW], Ask(by_name=True, force=True))
+    tick(keeper, [WWW])
+
+    assert len(world.authority.issued) == 2
+    assert world.authority.revoked == {"0001": 4}
 
 
 def test_who_means_what_is_current_is_not_given_an_earlier_one_that_is_still_to_be_revoked() -> None:
