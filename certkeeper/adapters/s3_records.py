@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -35,6 +37,7 @@ class S3Records:
 
     def __init__(self, s3: S3Client, bucket: str, prefix: str, owner: str) -> None:
         self._s3 = s3
+        s3.meta.events.register("before-parse.s3.ListObjectsV2", _read_listing, unique_id="certkeeper-listing")
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._owner = owner
@@ -103,6 +106,22 @@ class S3Records:
             f"the store could not {verb} s3://{self._bucket}/{self._prefix}{path}: {code}",
             HINTS.get(code, "nothing was changed on doubt; it is tried again by the next run"),
         )
+
+
+_OBJECT = re.compile(rb"<Contents>.*?<Key>(.*?)</Key>.*?<ETag>(.*?)</ETag>.*?</Contents>", re.DOTALL)
+
+
+def _read_listing(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
+    """Read keys and ETags out of a listing, and leave the rest of it to botocore, which needs ten times as long for
+    the thousand objects of a page: with thousands of names that is most of what a tick costs."""
+    body: bytes = response_dict["body"]
+    found = _OBJECT.findall(body)
+    if not found or len(found) != body.count(b"<Contents>"):
+        return  # another form than S3's: botocore knows all of them
+    customized_response_dict["Contents"] = [
+        {"Key": html.unescape(key.decode()), "ETag": html.unescape(etag.decode())} for key, etag in found
+    ]
+    response_dict["body"] = _OBJECT.sub(b"", body)
 
 
 def _code(error: ClientError | BotoCoreError) -> str:

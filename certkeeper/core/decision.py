@@ -166,7 +166,7 @@ def decide(
         release = f"pinned; release it with: certkeeper rollback {spec.name} --release"
         return Keep(due_time(held), release, pinned=True) if halted else Keep(due_time(held))
     if failure is not None and failure.wanted not in (None, wanted_of(spec)):
-        ask = replace(ask, by_name=True)  # our pause was for what was wanted then
+        failure = replace(failure, our_pause=failure.since)  # it was for what was wanted then
     pauses = []
     for one in _to_be_asked(spec, held, failure, now, ask, ledger, bound if bound or others else spec.ca):
         pause = _pause(one, held, failure, now, ask, reason, ledger)
