@@ -11,6 +11,8 @@ from certkeeper.client.pull import Pull, complain, public
 from certkeeper.client.timer import install_timer
 from certkeeper.core.errors import CertkeeperError, SettingsError
 
+_SETTINGS = ("AWS_", "SSL_CERT_")  # what the units are to go by as well
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code (see --help)."""
@@ -23,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
         pull = Pull(options)
         code = pull.run()
         if "--install-timer" in options.values:  # even now that nothing came: the timer goes on trying
-            settings = {name: value for name, value in public(os.environ).items() if name.startswith("AWS_")}
+            settings = {name: value for name, value in public(os.environ).items() if name.startswith(_SETTINGS)}
             try:
                 pull.say(install_timer(words, options, settings))
             except (CertkeeperError, OSError) as error:

@@ -71,6 +71,7 @@ def install_timer(argv: list[str], options: Options, environment: dict[str, str]
     if not os.path.isdir(_BOOTED):
         return "no timer: this machine was not booted with systemd"
     words = [one for one in argv if one != "--install-timer"]
+    words += _from_here(options)
     import subprocess
 
     os.umask(0o022)
@@ -83,6 +84,12 @@ def install_timer(argv: list[str], options: Options, environment: dict[str, str]
         if subprocess.run(["systemctl", *verb], stdin=subprocess.DEVNULL, stdout=2).returncode:
             raise CertkeeperError(f"the timer is not installed: systemctl {' '.join(verb)} failed")
     return f"every boot and every hour from now on: {_BOOT}, {_PULL}.timer"
+
+
+def _from_here(options: Options) -> list[str]:
+    """Relative paths as absolute ones: systemd runs it in another folder. Of an option the last one counts."""
+    given = [(option, options.values.get(option, "/")) for option in ("--into", "--roots")]
+    return [f"{option}={os.path.abspath(path)}" for option, path in given if not path.startswith("/")]
 
 
 def _units(words: list[str], options: Options, environment: dict[str, str]) -> dict[str, str]:

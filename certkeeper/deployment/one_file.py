@@ -45,6 +45,7 @@ gc.disable()  # this lives for a moment, and most of its garbage would be its im
 # What an instance can do without, and the value that stands in its place.
 _NOT_IN_USER_DATA = {
     "_container_role": "",  # on EC2 the role comes from the instance metadata service
+    "_from_here": "",  # nothing: user data names its folder from / on
     "_check_values": None,  # of fields that a pull takes no word from: it proves the pair by a handshake
 }
 # All that a pull reads of a document.

@@ -95,6 +95,32 @@ def test_the_timer_is_installed_though_nothing_came_and_no_secret_is_in_it(insta
     assert "canary" not in text and "AKID" not in text
 
 
+def test_the_units_mean_the_same_files_from_any_folder(
+    instance: Instance, units: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.store(issue("example.com"))
+    monkeypatch.chdir(instance.folder)
+    places = ("--into", "letsencrypt", "--roots", "roots.pem")
+
+    run = instance.run("example.com", "--from", "s3://certs-123456789012/prod", *places, "--install-timer")
+
+    monkeypatch.chdir("/")
+    words = words_of(units / "certkeeper-pull.service")
+    options = Options(words[words.index("example.com") :])
+    assert run.code == 0, run.err
+    assert options.into == str(instance.into)
+    assert options.values["--roots"] == str(instance.folder / "roots.pem")
+
+
+def test_the_units_go_by_the_same_roots(instance: Instance, units: Path) -> None:
+    instance.environment["SSL_CERT_FILE"] = str(instance.folder / "roots.pem")
+
+    instance.pull("--install-timer", roots=False)
+
+    line = f'Environment="SSL_CERT_FILE={instance.folder}/roots.pem"\n'
+    assert all(line in one.read_text() for one in units.glob("*.service"))
+
+
 def test_a_second_time_changes_nothing(instance: Instance, units: Path) -> None:
     instance.pull("--install-timer")
     before = {one.name: one.read_text() for one in units.iterdir()}
