@@ -44,7 +44,7 @@ class Aws:
         self.say = say
         self.imds_token = ""
         self.credentials: Credentials | None = None  # None again: asked for at the next call
-        self.context: ssl.SSLContext | None = None
+        self.contexts: dict[str | None, ssl.SSLContext] = {}
         self.connections: dict[str, Connection] = {}
         self.clock_offset: float | None = None
 
@@ -62,19 +62,20 @@ class Aws:
         if answer.status == 304:
             return None
         if answer.status == 200:
-            return answer.body, answer.headers.get("etag", "")
+            etag = answer.headers.get("etag", "")
+            # It comes back in a header: one that cannot be sent must not stop all later pulls.
+            return answer.body, etag if etag.isascii() and etag.isprintable() else ""
         there = answer.headers.get("x-amz-bucket-region", region)
         if follow and answer.status in (301, 400) and there != region and _is_region(there):
             self.region = there
             return self.document(bucket, object_key, etag, follow=False)
-        raise _refused(f"s3://{bucket}/{object_key}", answer, answer.status in (403, 404))
+        raise _refused(f"s3://{bucket}/{object_key}", answer)
 
     def secret(self, secret_id: str, version: str) -> tuple[bytes, str] | None:
         """(bytes, VersionId) of a secret's current value; None if it is still this version. Raises StoreError."""
         answer = self._ask_json("secretsmanager", self._region(), "GetSecretValue", {"SecretId": secret_id})
         if answer.status != 200:
-            there = _code(answer) not in ("ResourceNotFoundException", "AccessDeniedException")
-            raise _refused(f"the secret {secret_id}", answer, not there)
+            raise _refused(f"the secret {secret_id}", answer)
         fields = parse_object(answer.body)
         text, found = fields.get("SecretString"), fields.get("VersionId")
         if not isinstance(text, str) or not isinstance(found, str):
@@ -97,12 +98,17 @@ class Aws:
                 return binascii.a2b_base64(str(parse_object(answer.body)["Plaintext"]))
             except (DocumentError, KeyError, ValueError):
                 raise SealingError("KMS answers without the private key") from None
-        # A role's new rights reach KMS later than S3.
-        kind = NotYet if _code(answer) == "AccessDeniedException" else SealingError
+        kind = NotYet if _may_come(answer) else SealingError
         raise kind(
             f"KMS does not open the private key: {_code(answer)}",
             f"this role needs kms:Decrypt on {kms_key_arn} with the encryption context certkeeper-name={name}",
         )
+
+    def trust(self, bundle: str | None) -> ssl.SSLContext:
+        """`trusting`, once for all names and calls: to read roots out of one file is most of a pull."""
+        if bundle not in self.contexts:
+            self.contexts[bundle] = trusting(bundle)
+        return self.contexts[bundle]
 
     def close(self) -> None:
         for connection in self.connections.values():
@@ -131,14 +137,13 @@ class Aws:
             return self._patiently(url, 10.0, ask)
         except NotYet as error:
             hint = f"in a private subnet {scope[1]} needs a VPC endpoint (com.amazonaws.{scope[0]}.{scope[1]}) or a NAT"
-            raise NotYet(error.message, hint) from None
+            raise NotYet(error.message, error.hint or hint) from None
 
     def _patiently(self, url: str, seconds: float, ask: Callable[[Connection], Answer]) -> Answer:
         """Ask, and a few times again where that may help. Raises NotYet."""
-        if self.context is None and url.startswith("https"):
-            self.context = trusting(os.environ.get("AWS_CA_BUNDLE"))
         if url not in self.connections:
-            self.connections[url] = Connection(url, seconds, self.context)
+            context = self.trust(os.environ.get("AWS_CA_BUNDLE")) if url.startswith("https") else None
+            self.connections[url] = Connection(url, seconds, context)
         connection = self.connections[url]
         for pause in (*_PAUSES, None):
             try:
@@ -148,8 +153,11 @@ class Aws:
                     return answer
                 trouble = f"answers {code}"
             except ssl.SSLCertVerificationError as error:
+                trouble = f"is not trusted here: {error.verify_message}"
+                if error.verify_code in (9, 10):  # X509_V_ERR_CERT_NOT_YET_VALID, _HAS_EXPIRED: rather our clock
+                    raise NotYet(f"{connection.host} {trouble}", "is this machine's clock right?") from None
                 hint = "a private endpoint needs AWS_CA_BUNDLE"
-                raise StoreError(f"{connection.host} is not trusted here: {error.verify_message}", hint) from None
+                raise StoreError(f"{connection.host} {trouble}", hint) from None
             except OSError as error:
                 trouble = f"cannot be reached: {error}"
             if pause is not None:
@@ -239,9 +247,16 @@ class Aws:
         return answer.body.decode("latin-1").strip()
 
 
-def _refused(what: str, answer: Answer, may_come: bool) -> StoreError:
+def _refused(what: str, answer: Answer) -> StoreError:
     hint = "the certificate was not issued yet (see certkeeper status), or this role may not read it (docs/iam.md)"
-    return NotYet(f"{what}: {_code(answer)}", "either " + hint) if may_come else StoreError(f"{what}: {_code(answer)}")
+    message = f"{what}: {_code(answer)}"
+    return NotYet(message, "either " + hint) if _may_come(answer) else StoreError(message)
+
+
+def _may_come(answer: Answer) -> bool:
+    """Whether waiting may help: it is not there, or a role's rights or credentials have not reached this service."""
+    words = ("AccessDenied", "ResourceNotFound", "UnrecognizedClient", "Token")
+    return answer.status in (403, 404) or any(word in _code(answer) for word in words)
 
 
 def _code(answer: Answer) -> str:

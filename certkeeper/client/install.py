@@ -246,7 +246,7 @@ def _label(*folders: str) -> None:
         environment = {"PATH": os.environ.get("PATH", os.defpath)}
         try:
             subprocess.run(["restorecon", "-R", *folders], stdin=subprocess.DEVNULL, stdout=2, env=environment)
-        except FileNotFoundError:
+        except OSError:
             pass  # what is new has its folder's context, which is as good as can be
 
 

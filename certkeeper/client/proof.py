@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import ssl
 
-from certkeeper.client.wire import seconds_at, trusting
+from certkeeper.client.wire import seconds_at
 from certkeeper.core.errors import ChainError
 
 _PARTIAL_CHAIN = 0x80000  # ssl.VERIFY_X509_PARTIAL_CHAIN, which 3.9 does not name
@@ -21,7 +21,7 @@ class Proven:
     """What the handshake showed of a leaf."""
 
     def __init__(self, leaf: dict[str, object], root_known: bool) -> None:
-        self.serial_number = f"{int(str(leaf['serialNumber']), 16):x}"
+        self.serial_number = f"{abs(int(str(leaf['serialNumber']), 16)):x}"  # below zero only where a CA errs
         month, day, clock, year, _ = str(leaf["notAfter"]).split()
         self.not_after = seconds_at(day, month, year, clock)
         alternatives: tuple[tuple[str, str], ...] = leaf.get("subjectAltName", ())  # type: ignore[assignment] # of a leaf it is pairs
@@ -51,17 +51,18 @@ def blocks(pem: str, label: str) -> list[str]:
     return found
 
 
-def prove(chain: list[str], private_key: str, identifiers: list[str], roots: str | None, scratch: str) -> Proven:
+def prove(chain: list[str], private_key: str, identifiers: list[str], trusted: ssl.SSLContext, scratch: str) -> Proven:
     """Prove PEM blocks (leaf first) and a private key; raises ChainError with what is wrong.
 
-    `roots` is a file of roots, None for the system's. `scratch` is a path for the private key, used only where the
-    kernel has no memory files, and removed again. An unknown root is not an error: `root_known` tells.
+    `trusted` are a client's TLS settings with its roots, and are left as they are. `scratch` is a path for the private
+    key, used only where the kernel has no memory files, and removed again. An unknown root is not an error:
+    `root_known` tells.
     """
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _load(server, ("".join(chain) + private_key).encode(), scratch)
     root_known = True
     try:
-        leaf = _shake_hands(server, trusting(roots))
+        leaf = _shake_hands(server, trusted)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code not in _NO_ROOT:
             raise ChainError(f"the chain does not verify: {error.verify_message}") from None
@@ -106,10 +107,11 @@ def _load(server: ssl.SSLContext, pem: bytes, scratch: str) -> None:
 
 
 def _shake_hands(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> dict[str, object]:
-    client_context.check_hostname = False  # all names are compared afterwards
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     server = server_context.wrap_bio(there, back, server_side=True)
+    client_context.check_hostname = False  # all names are compared afterwards
     client = client_context.wrap_bio(back, there)
+    client_context.check_hostname = True  # AWS is asked with the same settings
     try:
         for side in (client, server, client, server, client):
             try:

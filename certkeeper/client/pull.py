@@ -39,8 +39,10 @@ class Pull:
     def run(self) -> int:
         """The exit code."""
         os.makedirs(self.options.into, 0o755, exist_ok=True)
-        lock = os.open(self.options.into, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two pulls at once would trip over each other's half-written folders
+        # Two pulls at once would trip over each other's half-written folders. Not the folder itself is locked: whoever
+        # may read it could hold that lock, and pulls up for good.
+        lock = os.open(f"{self.options.into}/.certkeeper-lock", os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.lexists(self.scratch):
             os.unlink(self.scratch)  # of a pull that was killed
         try:
@@ -101,8 +103,8 @@ class Pull:
 
     def _prove(self, chain: list[str], private_key: str, identifiers: list[str]) -> Proven:
         options = self.options
-        roots = options.values.get("--roots")
-        return prove(chain, private_key, identifiers + options.identifiers, roots, self.scratch)
+        trusted = self.aws.trust(options.values.get("--roots"))
+        return prove(chain, private_key, identifiers + options.identifiers, trusted, self.scratch)
 
     def _refreshed(self, place: Place, files: dict[str, bytes], held: Proven | None) -> tuple[Proven, str]:
         options, state = self.options, place.state()

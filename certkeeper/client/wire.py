@@ -14,6 +14,7 @@ from certkeeper.core.errors import SettingsError
 
 _HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")
 _LONGEST_HEAD = 32 * 1024
+_ALL = 50  # roots in a folder: beside a bundle it may hold a few of the machine's own instead
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 
@@ -27,7 +28,7 @@ def trusting(bundle: str | None) -> ssl.SSLContext:
             context.load_verify_locations(bundle)
         except OSError as error:
             raise SettingsError(f"{bundle}: no roots can be read from it ({error})") from None
-    elif folder and "SSL_CERT_FILE" not in os.environ and any(one.endswith(".0") for one in os.listdir(folder)):
+    elif folder and "SSL_CERT_FILE" not in os.environ and sum(one.endswith(".0") for one in os.listdir(folder)) >= _ALL:
         context.load_verify_locations(capath=folder)  # read one root at a time (0.3 ms), the bundle as a whole (19 ms)
     else:
         context.set_default_verify_paths()

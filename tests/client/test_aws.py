@@ -13,7 +13,7 @@ from certkeeper.client.aws import Aws
 from certkeeper.client.sigv4 import Credentials
 from certkeeper.client.wire import Answer, Connection, trusting
 from certkeeper.core.errors import SealingError, StoreError
-from tests.client.certificates import authority, issue
+from tests.client.certificates import DAY, authority, issue, now
 from tests.client.conftest import Instance
 from tests.client.loopback_aws import LoopbackAws
 
@@ -69,7 +69,7 @@ def test_s3_is_found_where_aws_has_it(region: str, bucket: str, url: str, path: 
 def test_kms_is_found_in_the_region_of_its_key() -> None:
     aws = Recording()
 
-    with pytest.raises(SealingError):
+    with pytest.raises(StoreError):
         aws.opened(b"x", "arn:aws-cn:kms:cn-northwest-1:123456789012:key/k", "a")
 
     assert aws.asked == [("https://kms.cn-northwest-1.amazonaws.com.cn", "/")]
@@ -137,15 +137,45 @@ def test_an_endpoint_of_an_unknown_ca_is_sent_nothing(far: Instance) -> None:
 
 
 @pytest.mark.parametrize("secure", ["127.0.0.2"], indirect=True)
-def test_an_endpoint_of_another_name_is_sent_nothing(far: Instance, private_ca: trustme.CA, tmp_path: Path) -> None:
-    private_ca.cert_pem.write_to_path(str(tmp_path / "bundle.pem"))
-    far.environment["AWS_CA_BUNDLE"] = str(tmp_path / "bundle.pem")
+@pytest.mark.parametrize("held", [False, True])
+def test_an_endpoint_of_another_name_is_sent_nothing(
+    far: Instance, private_ca: trustme.CA, tmp_path: Path, held: bool
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(private_ca.cert_pem.bytes() + authority().root_pem.encode())
+    far.environment["AWS_CA_BUNDLE"] = str(bundle)
+    if held:  # proven with the same roots before the endpoint is asked
+        far.lay(issue("example.com"))
 
-    run = far.pull()
+    run = far.pull("--roots", str(bundle), roots=False)
 
-    assert run.code == 1
+    assert run.code == (0 if held else 1)
     assert "mismatch" in run.err
     assert far.aws.requests == []
+
+
+@pytest.mark.parametrize("days", [-9, 9])
+def test_an_endpoint_out_of_date_is_rather_a_clock_that_will_be_set(
+    private_ca: trustme.CA,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    days: int,
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    begin = now() + days * DAY
+    private_ca.issue_cert("127.0.0.1", not_before=begin, not_after=begin + DAY).configure_cert(context)
+    private_ca.cert_pem.write_to_path(str(tmp_path / "bundle.pem"))
+    with LoopbackAws(tls=context) as server:
+        far = Instance(server, tmp_path, monkeypatch, capfd)
+        far.environment["AWS_CA_BUNDLE"] = str(tmp_path / "bundle.pem")
+
+        run = far.pull("--wait", "1")
+
+    assert run.code == 1
+    assert run.err.count("; waiting up to") == 1
+    assert "hint: is this machine's clock right?" in run.err
+    assert server.requests == []
 
 
 def test_the_proofs_roots_are_not_the_endpoints_roots(far: Instance, private_ca: trustme.CA, tmp_path: Path) -> None:
@@ -171,3 +201,34 @@ def test_roots_named_in_the_environment_overrule_the_systems(monkeypatch: pytest
     context = trusting(None)
 
     assert [one["subject"] for one in context.get_ca_certs()] == [((("commonName", "Test Root"),),)]
+
+
+@pytest.mark.parametrize(("roots", "file_too"), [(0, True), (3, True), (150, False)])
+def test_a_folder_of_a_few_roots_does_not_stand_for_the_file_beside_it(
+    roots: int, file_too: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for n in range(roots):
+        (tmp_path / f"{n:08x}.0").write_text("")
+    (tmp_path / "ca-bundle.crt").write_text("")
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    asked: list[bool] = []
+    monkeypatch.setattr(ssl.SSLContext, "set_default_verify_paths", lambda _: asked.append(True))
+
+    trusting(None)
+
+    assert asked == [True] * file_too
+
+
+def test_roots_are_read_once(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str | None] = []
+
+    def reading(bundle: str | None) -> ssl.SSLContext:
+        read.append(bundle)
+        return trusting(bundle)
+
+    monkeypatch.setattr("certkeeper.client.aws.trusting", reading)
+    instance.lay(issue("example.com"))
+    instance.store(issue("example.com"))
+
+    assert instance.pull().out.split()[1] == "installed"
+    assert read == [str(instance.folder / "roots.pem")]

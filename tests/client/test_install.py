@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -199,12 +200,26 @@ def test_an_unknown_owner_is_a_usage_error(instance: Instance) -> None:
 def test_two_pulls_at_once_take_turns(instance: Instance) -> None:
     instance.store(issue("example.com"))
     log = instance.folder / "log"
-    attempt = f'import fcntl, os; fcntl.flock(os.open("{instance.into}", os.O_RDONLY), 6)'
+    attempt = f'import fcntl; fcntl.flock(open("{instance.into}/.certkeeper-lock"), 6)'
     inner = f"python3 -S -c '{attempt}' 2>&1 || echo locked >> {log}"
 
     instance.pull("--reload", inner)
 
     assert log.read_text() == "locked\n"
+
+
+@pytest.mark.timeout(20)
+def test_who_may_only_read_the_folder_cannot_hold_up_a_pull(instance: Instance) -> None:
+    instance.store(issue("example.com"))
+    instance.into.mkdir()
+    holding = os.open(instance.into, os.O_RDONLY)
+    fcntl.flock(holding, fcntl.LOCK_EX)
+
+    run = instance.pull()
+
+    os.close(holding)
+    assert run.code == 0
+    assert stat.S_IMODE((instance.into / ".certkeeper-lock").stat().st_mode) == 0o600
 
 
 def test_everything_is_durable_before_the_flip(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,12 +276,15 @@ def test_selinux_contexts_are_right_before_anybody_sees_the_files(
     assert all("/.staging/" in one for one in there)
 
 
-@pytest.mark.parametrize("has_selinux", [True, False])
+@pytest.mark.parametrize("restorecon", ["without SELinux", "missing", "not executable"])
 def test_without_restorecon_a_pull_installs_all_the_same(
-    instance: Instance, has_selinux: bool, monkeypatch: pytest.MonkeyPatch
+    instance: Instance, restorecon: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance.store(issue("example.com"))
-    monkeypatch.setattr("certkeeper.client.install._SELINUX", str(instance.folder) if has_selinux else "/nowhere")
+    selinux = "/nowhere" if restorecon == "without SELinux" else str(instance.folder)
+    monkeypatch.setattr("certkeeper.client.install._SELINUX", selinux)
+    if restorecon == "not executable":
+        (instance.folder / "restorecon").write_text("")
     instance.environment["PATH"] = str(instance.folder)
 
     assert instance.pull().code == 0

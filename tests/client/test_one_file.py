@@ -130,15 +130,15 @@ def test_the_one_file_is_deterministic_and_small() -> None:
     text = one_file()
 
     assert text == one_file()
-    assert text.count("\n") <= 1570
-    assert len(zlib.compress(text.encode(), 9)) <= 22_700
+    assert text.count("\n") <= 1600
+    assert len(zlib.compress(text.encode(), 9)) <= 23_200
 
 
 def test_the_shrunk_form_is_deterministic_and_small() -> None:
     text = shrunk()
 
     assert text == shrunk()
-    assert len(zlib.compress(text.encode(), 9)) <= 12_300
+    assert len(zlib.compress(text.encode(), 9)) <= 12_350
 
 
 def test_no_attribute_that_others_have_as_well_is_renamed() -> None:

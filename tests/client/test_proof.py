@@ -10,6 +10,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from certkeeper.client.proof import Proven, blocks, prove
+from certkeeper.client.wire import trusting
 from certkeeper.core.errors import ChainError
 from tests.client.certificates import DAY, Pair, authority, issue, now
 
@@ -25,7 +26,7 @@ def proven(pair: Pair, roots: str, *identifiers: str, chain: str = "", private_k
         blocks(chain or pair.fullchain_pem, "CERTIFICATE"),
         private_key or pair.private_key_pem,
         list(identifiers),
-        roots,
+        trusting(roots),
         roots + ".scratch",
     )
 

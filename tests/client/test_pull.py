@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import stat
 import time
 from collections.abc import Iterator
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.client.certificates import DAY, Pair, authority, document, issue, now
 from tests.client.conftest import BUCKET, OBJECT, Instance
@@ -368,7 +371,7 @@ def test_with_nothing_installed_the_same_is_a_failure_that_leaves_nothing(instan
 
     assert run.code == 1
     assert run.out == ""
-    assert [path for path in instance.into.rglob("*") if not path.is_dir()] == []
+    assert [path.name for path in instance.into.rglob("*") if not path.is_dir()] == [".certkeeper-lock"]
     assert instance.reloads == []
 
 
@@ -429,6 +432,35 @@ def test_credentials_that_are_refused_are_asked_for_again(instance: Instance) ->
     instance.aws.interfere = refuse
 
     assert instance.pull("--wait", "20").code == 0
+
+
+@pytest.mark.parametrize(
+    ("where", "answer"),
+    [
+        ("/certificates/", b"<Error><Code>ExpiredToken</Code></Error>"),
+        ("Decrypt", b'{"__type": "UnrecognizedClientException"}'),
+        ("Decrypt", b'{"__type": "ExpiredTokenException"}'),
+    ],
+)
+def test_credentials_that_a_service_does_not_know_yet_are_waited_for(
+    instance: Instance, where: str, answer: bytes
+) -> None:
+    pair = issue("example.com")
+    instance.store(pair)
+    refused: list[str] = []
+
+    def late(seen: Seen) -> Reply | None:
+        if refused or where not in seen.path + seen.headers.get("x-amz-target", ""):
+            return None
+        refused.append(where)
+        return 400, {}, answer
+
+    instance.aws.interfere = late
+
+    run = instance.pull("--wait", "20")
+
+    assert (run.code, refused) == (0, [where]), run.err
+    assert run.err.count("not yet") == 1
 
 
 def test_at_the_end_of_the_wait_both_likely_causes_are_named(instance: Instance) -> None:
@@ -561,6 +593,34 @@ def test_the_serial_number_in_paths_is_the_leafs_not_the_documents(instance: Ins
     instance.pull()
 
     assert os.readlink(instance.live).startswith(f"../archive/example.com/{pair.serial_number}-")
+
+
+def test_a_serial_number_below_zero_does_not_stop_later_pulls(instance: Instance) -> None:
+    pair = issue("example.com", serial_number=0x7A0B0C0D)
+    signed = pair.leaf.tbs_certificate_bytes.replace(b"\x02\x04\x7a\x0b\x0c\x0d", b"\x02\x04\xfa\x0b\x0c\x0d")
+    signature = authority().private_key.sign(signed, ECDSA(SHA256()))
+    inner = signed + bytes.fromhex("300a06082a8648ce3d040302") + b"\x03" + bytes([len(signature) + 1, 0]) + signature
+    leaf = ssl.DER_cert_to_PEM_cert(b"\x30\x82" + len(inner).to_bytes(2, "big") + inner)
+    instance.store(pair, fullchain_pem=leaf + authority().intermediate_pem)
+
+    runs = [instance.pull() for _ in range(2)]
+
+    assert [run.code for run in runs] == [0, 0], runs
+    assert [run.out.split()[1] for run in runs] == ["installed", "unchanged"]
+
+
+@pytest.mark.parametrize("etag", ['"é"', '"a\nb"'])
+def test_an_etag_that_no_header_can_hold_does_not_stop_later_pulls(instance: Instance, etag: str) -> None:
+    data = instance.store(issue("example.com"))
+    instance.aws.interfere = lambda seen: (200, {"ETag": etag}, data) if seen.method == "GET" else None
+    instance.pull()
+    instance.aws.interfere = lambda seen: None
+    newer = issue("example.com")
+    instance.store(newer)
+
+    run = instance.pull()
+
+    assert (run.code, run.out.split()[1:3]) == (0, ["installed", newer.serial_number]), run.err
 
 
 def test_a_missing_document_field_in_surrogates_does_not_crash(instance: Instance) -> None:
