@@ -15,7 +15,7 @@ from tests.live.operators import Operator
 
 pytestmark = pytest.mark.live
 
-ISSUANCES = 200
+ISSUANCES = 300
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Nonces:
         return response
 
 
-def test_half_of_all_nonces_refused_200_issuances_all_succeed_and_each_retry_uses_the_nonce_of_its_refusal() -> None:
+def test_half_of_all_nonces_refused_300_issuances_all_succeed_and_each_retry_uses_the_nonce_of_its_refusal() -> None:
     with Sandbox(nonce_reject=50) as sandbox, Operator(sandbox, count=ISSUANCES) as operator:
         nonces = Nonces()
         with operator.proxy.script("", nonces):
@@ -60,3 +60,5 @@ def test_half_of_all_nonces_refused_200_issuances_all_succeed_and_each_retry_use
         # A nonce was asked for once by each connection, and after that every answer brought one.
         assert len(operator.calls("acme", "newNonce")) <= 20
         assert operator.txt_records() == []
+        # All in one zone: one batch to present all records, and one to take them away.
+        assert len(operator.calls("route53", "ChangeResourceRecordSets")) == 2
