@@ -6,6 +6,7 @@ RSA-4096 in PKCS #8 PEM is 3,272 bytes and Encrypt takes 4,096, so no data key a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -76,11 +77,14 @@ def state(kms: KMSClient, kms_key: str) -> str | None:
 
 
 def delete(kms: KMSClient, arn: str, alias: str) -> None:
-    """Take the alias away and have the key deleted in 30 days; that can be cancelled. Raises SealingError."""
+    """Take the alias away and have the key deleted in 30 days; that can be cancelled. What is done already is left at
+    that. Raises SealingError."""
     try:
         if alias:
-            kms.delete_alias(AliasName=alias)
-        kms.schedule_key_deletion(KeyId=arn, PendingWindowInDays=30)
+            with suppress(kms.exceptions.NotFoundException):
+                kms.delete_alias(AliasName=alias)
+        if state(kms, arn) not in (None, "PendingDeletion"):
+            kms.schedule_key_deletion(KeyId=arn, PendingWindowInDays=30)
     except (ClientError, BotoCoreError) as error:
         raise _sealing_error("deleted", arn, error) from None
 

@@ -154,6 +154,7 @@ HINTS = (
     ("AlreadyExists", "something else has that name: delete it, or choose another deployment"),
     ("BucketNotEmpty", "empty the bucket, or let it be kept"),
     ("LimitExceeded", "the account is at a quota of AWS: have it raised (Service Quotas), and deploy again"),
+    ("to assume the role", "a new role takes a moment to be known everywhere: deploy again"),
     ("cannot be assumed", "a new role takes a moment to be known everywhere: deploy again"),
 )
 OTHERWISE = "mend that, and deploy again; what was there before is still at work"

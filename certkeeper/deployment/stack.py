@@ -109,16 +109,12 @@ def destroy(deployer: Deployer, name: str) -> bool:
 def delete_store(deployer: Deployer, delete_key: Callable[[str, str], None]) -> None:
     """Delete what the store's stack had made, and all below the store's prefix, for ever; what was adopted stays.
 
+    The stack goes last, since it alone remembers what it had made: what is interrupted is finished by doing it again.
     Raises StackError, StoreError, SealingError.
     """
     place, tell = deployer.place, deployer.talk.tell
     stack = _settled(deployer, place.store_stack)
-    made = stack is not None and not stack.gone
     parameters = stack.parameters if stack is not None else {}
-    if stack is not None and made:
-        deployer.stacks.protect(place.store_stack, on=False)
-        # It keeps bucket and key, so that nobody loses them by deleting a stack; what follows is meant.
-        _deleted(deployer, stack)
     if deployer.bucket.region() is not None:
         versions = deployer.bucket.empty(f"{place.prefix}/" if place.prefix else "")
         tell(f"deleted {versions} versions of objects in {place.store}")
@@ -130,6 +126,9 @@ def delete_store(deployer: Deployer, delete_key: Callable[[str, str], None]) -> 
     if kms_key_arn and parameters.get("AdoptKeyArn") == "":
         delete_key(kms_key_arn, place.kms_alias or "")
         tell(f"the KMS key {kms_key_arn} will be deleted in 30 days; until then that can be cancelled in KMS")
+    if stack is not None and not stack.gone:
+        deployer.stacks.protect(place.store_stack, on=False)
+        _deleted(deployer, stack)
 
 
 def _code_path(place: Place) -> str:

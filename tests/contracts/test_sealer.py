@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from certkeeper.adapters.kms_keys import KmsSealer
+from certkeeper.adapters.kms_keys import KmsSealer, delete, state
 from certkeeper.adapters.store_keys import StoreSealer
 from certkeeper.core.errors import SealingError
 from certkeeper.core.model import Sealed
@@ -73,6 +73,16 @@ def test_nothing_opens_under_another_context(request: pytest.FixtureRequest, kin
 
     with pytest.raises(SealingError):
         sealer.open(sealed, {"certkeeper-name": "api"})
+
+
+def test_a_key_that_is_being_deleted_already_is_left_at_that(kms: Any, aws: AwsServer) -> None:
+    arn = aws.create_kms_key("leaving")
+
+    for _ in range(2):
+        delete(kms, arn, "alias/leaving")
+
+        assert state(kms, arn) == "PendingDeletion"
+        assert state(kms, "alias/leaving") is None
 
 
 def test_kms_seals_under_the_key_of_the_settings_and_tells_its_arn(kms_sealer: KmsSealer, kms_key: str) -> None:

@@ -410,6 +410,26 @@ def test_deleting_the_store_takes_what_was_made_for_it_with_it(deployed: Account
     assert alias == "alias/keeper"
 
 
+def test_deleting_the_store_is_finished_by_doing_it_again_wherever_it_was_interrupted(deployed: Account) -> None:
+    deployed.server.put_object("keeper-bucket", "prod/certificates/example.com", b"one")
+    stack.destroy(deployed.deployer, "keeper")
+
+    def interrupted(arn: str, alias: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stack.delete_store(deployed.deployer, interrupted)
+    deleted: list[str] = []
+    refusal = Fault("refuse", "cloudformation", "DeleteStack", status=403, code="AccessDenied")
+    with deployed.desk.fault(refusal), pytest.raises(StackError):
+        stack.delete_store(deployed.deployer, lambda arn, alias: deleted.append(alias))
+    stack.delete_store(deployed.deployer, lambda arn, alias: deleted.append(alias))
+
+    assert deployed.formation.stacks == {}
+    assert resources(deployed)["buckets"] == []
+    assert deleted == ["alias/keeper"] * 2
+
+
 def test_deleting_the_store_leaves_what_was_there_before_it(account: Account) -> None:
     account.server.create_bucket("keeper-bucket", versioned=True)
     account.kms_key_arn = account.server.create_kms_key("alias/keeper")
