@@ -21,7 +21,11 @@ class FunctionLog:
     def new_lines(self) -> list[dict[str, Any]]:
         """The JSON objects that were logged since the last call."""
         try:
-            events = self._logs.filter_log_events(logGroupName=self._group, startTime=self._since)["events"]
+            # Page after page: one may be empty, and the next one not.
+            pages = self._logs.get_paginator("filter_log_events").paginate(
+                logGroupName=self._group, startTime=self._since
+            )
+            events = [one for page in pages for one in page["events"]]
         except (ClientError, BotoCoreError):
             return []
         new = [one for one in events if one["eventId"] not in self._seen]
