@@ -149,7 +149,7 @@ def described(settings: config.Settings) -> Deployment:
     if kms_key is not None and ":key/" not in kms_key:
         from certkeeper.adapters.kms_keys import find_arn
 
-        kms_key = find_arn(aws.client("kms", _region_of_key(kms_key)), kms_key)
+        kms_key = find_arn(aws.client("kms", _region_of_key(kms_key) or _region_of_deployment(settings, aws)), kms_key)
         if kms_key is None:
             what = f"there is no KMS key {settings.kms_key}"
             raise SettingsError(what, "correct kms_key or AWS_REGION, or make the key: certkeeper deploy")
@@ -383,7 +383,7 @@ def surroundings(settings: config.Settings, drifted: Callable[[], bool] | None) 
     from certkeeper.adapters.sns_notices import unconfirmed
 
     aws = new_aws()
-    s3, kms_key = aws.client("s3"), settings.kms_key
+    s3 = aws.client("s3")
     deployed = settings.deployment is not None
 
     def waiting() -> list[str]:
@@ -392,9 +392,13 @@ def surroundings(settings: config.Settings, drifted: Callable[[], bool] | None) 
         topic = f"arn:{s3.meta.partition}:sns:{region}:{account}:{settings.deployment}-notices"
         return unconfirmed(aws.client("sns", region), topic)
 
+    def sealing() -> str | None:
+        kms_key = settings.kms_key or ""
+        return state(aws.client("kms", _region_of_key(kms_key) or _region_of_deployment(settings, aws)), kms_key)
+
     return Surroundings(
         skew=lambda: S3Bucket(s3, settings.bucket, settings.bucket_owner or aws.account()).skew(),
-        kms_key=(lambda: state(aws.client("kms", _region_of_key(kms_key)), kms_key)) if kms_key else None,
+        kms_key=sealing if settings.kms_key else None,
         unconfirmed=waiting if deployed and settings.alerts else None,
         drifted=drifted if deployed else None,
         rights=deferred(lambda: SimulatedRights(aws.client("iam"), s3.meta.partition, aws.account())),
@@ -413,6 +417,13 @@ def _sealer(settings: config.Settings, aws: Aws) -> Sealer:
 
 def _region_of_key(kms_key: str) -> str | None:
     return kms_key.split(":")[3] if kms_key.startswith("arn:") else None
+
+
+def _region_of_deployment(settings: config.Settings, aws: Aws) -> str | None:
+    """Where the function looks for an alias, be the Region of whoever asks another one; None without a deployment."""
+    if settings.deployment is None:
+        return None
+    return aws.region_of(settings.bucket, settings.bucket_owner or aws.account())
 
 
 def _keys(sealer: Sealer) -> Any:

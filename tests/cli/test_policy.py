@@ -71,6 +71,19 @@ def test_a_reader_gets_its_objects_and_the_key_by_its_arn_under_its_names(
     assert opened["Condition"] == {"StringEquals": {"kms:EncryptionContext:certkeeper-name": "example.com"}}
 
 
+def test_the_alias_of_a_deployment_is_looked_for_where_its_bucket_lies(
+    aws: AwsServer, settle: Settle, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kms_key = aws.create_kms_key("alias/certkeeper")
+    settle(f'{KMS}\ndeployment = "certkeeper"')
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+    assert main(["policy", "example.com"]) == GOOD
+
+    assert printed(capsys)[1]["Resource"] == kms_key
+
+
 def test_without_readers_it_says_that_the_key_lets_nobody_in(aws: AwsServer, settle: Settle, capsys: Captured) -> None:
     aws.create_kms_key("alias/certkeeper")
     settle(KMS)
