@@ -181,6 +181,8 @@ def _bucket(place: Place) -> Template:
                         "Id": "OldVersionsExpire",
                         "Status": "Enabled",
                         "NoncurrentVersionExpiration": {"NoncurrentDays": OLD_VERSION_DAYS},
+                        # Of what was deleted and has no version left any more, S3 would list the mark for ever.
+                        "ExpiredObjectDeleteMarker": True,
                         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
                     }
                 ]

@@ -68,9 +68,15 @@ def _change_bucket(aws: Clients, made: Made, before: Properties, now: Properties
     if "OwnershipControls" in now:
         s3.put_bucket_ownership_controls(**bucket, OwnershipControls=now["OwnershipControls"])
     if "LifecycleConfiguration" in now:
-        rules = [{"ID": one["Id"], "Filter": {"Prefix": ""}, **_without(one, "Id")}
-                 for one in now["LifecycleConfiguration"]["Rules"]]  # fmt: skip
+        rules = [_lifecycle_rule(one) for one in now["LifecycleConfiguration"]["Rules"]]
         s3.put_bucket_lifecycle_configuration(**bucket, LifecycleConfiguration={"Rules": rules})
+
+
+def _lifecycle_rule(said: Properties) -> dict[str, Any]:
+    rule = {"ID": said["Id"], "Filter": {"Prefix": ""}, **_without(said, "Id", "ExpiredObjectDeleteMarker")}
+    if "ExpiredObjectDeleteMarker" in said:
+        rule["Expiration"] = {"ExpiredObjectDeleteMarker": said["ExpiredObjectDeleteMarker"]}
+    return rule
 
 
 def _without(properties: Properties, *names: str) -> dict[str, Any]:

@@ -148,6 +148,7 @@ def test_the_bucket_is_versioned_encrypted_closed_and_kept() -> None:
     assert said["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
     (lifecycle,) = said["LifecycleConfiguration"]["Rules"]
     assert lifecycle["NoncurrentVersionExpiration"]["NoncurrentDays"] == 30
+    assert lifecycle["ExpiredObjectDeleteMarker"] is True
     assert "ExpirationInDays" not in lifecycle
     policy = properties(templates.store_template(FULL), "BucketPolicy")["PolicyDocument"]
     assert policy == permissions.bucket_policy(FULL.rights)
