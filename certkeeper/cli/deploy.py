@@ -16,7 +16,7 @@ from certkeeper.cli.loading import read_settings
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, asked, complain, progress, talk
 from certkeeper.core import permissions
 from certkeeper.core.decision import Ask
-from certkeeper.core.errors import NoticeError, SettingsError
+from certkeeper.core.errors import CertkeeperError, NoticeError, SettingsError
 from certkeeper.core.stacks import Change, ChangeSet, Event, StackError
 from certkeeper.deployment import package, stack, templates
 from certkeeper.deployment.settings_copy import copied
@@ -41,6 +41,8 @@ def run(said: Namespace, finish: Finish) -> int:
         return GOOD
     for sentence in permissions.widened(place.rights):
         talk(sentence)
+    if text is not None:
+        _told_of_leaving(settings)
     try:
         changed = stack.deploy(_deployer(place, parts, said))
     except (StackError, stack.Declined) as error:
@@ -157,6 +159,17 @@ def _delete_certificates(settings: config.Settings, parts: wiring.Deployable, de
         parts.certificate_records.delete(path)
         talk(f"deleted the secret of {path.removeprefix('certificates/')}")
     stack.delete_store(deployer, parts.delete_key)
+
+
+def _told_of_leaving(settings: config.Settings) -> None:
+    """Somebody may have added names to the stored settings, which these are about to take the place of."""
+    try:
+        stored = wiring.stored_settings(settings.store, settings.bucket_owner)
+    except CertkeeperError:
+        return  # there are none yet, or none that can be read
+    leaving = sorted({spec.name for spec in stored.specs} - {spec.name for spec in settings.specs})
+    if leaving:
+        talk(f"no longer in the settings, so not renewed any more: {', '.join(leaving)}")
 
 
 def _told_of_subscriptions(place: Place, parts: wiring.Deployable) -> None:

@@ -214,6 +214,17 @@ def test_where_only_settings_differ_no_stack_is_touched(deployer: Deployer) -> N
     assert "as they should be" in said.talk
 
 
+def test_names_that_only_the_stored_settings_have_are_told_before_they_go(deployer: Deployer) -> None:
+    stored = deployer.stored()["settings.toml"]
+    added = stored + b'\n[certificates."added.example.com"]\nidentifiers = ["added.example.com"]\n'
+    deployer.sandbox.aws.put_object(BUCKET, "prod/settings.toml", added)
+
+    said = deployer.deploy()
+
+    assert "so not renewed any more: added.example.com" in said.talk
+    assert deployer.stored()["settings.toml"] == stored
+
+
 def test_a_new_name_gets_its_rights_and_its_certificate_by_one_command(deployer: Deployer) -> None:
     deployer.names.append(deployer.second)
     deployer.identifiers[deployer.second] = deployer.later
