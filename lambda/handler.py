@@ -4,10 +4,14 @@ Environment: CERTKEEPER_STORE, like s3://bucket/prefix (the settings lie in the 
 dimension of the gauges; CERTKEEPER_TOPIC, the ARN of the topic for notices, if there is one.
 
 Event: {"names": ["example.com"], "force": false, "spend_reserve": false}, all optional; {"staging": true} rehearses;
-{"alert": "test"} sends a trial notice, {"account": "show", "directories": [...]} is `certkeeper account`. "restarts" is
-our own: how often a tick that ran out of time has started itself.
+{"alert": "test"} sends a trial notice, {"account": "show", "directories": [...]} is `certkeeper account`, {"rollback":
+NAME, "revision": 7, "release": false} and {"revoke": NAME, "reason": "superseded", "revision": 7} are the commands of
+these names (a revocation is finished by a tick; without a reason it tells whether it is). "restarts" is our own: how
+often a tick that ran out of time has started itself.
 
-It raises only if the tick itself could not run; a name that failed is an outcome.
+It raises only if the tick itself could not run; a name that failed is an outcome. Whoever asks for names, be it for
+`[]`, all of them, is answered with every outcome; a run that nobody waits for with their number, since Lambda makes a
+failure of an answer of more than 6 MB.
 """
 
 from __future__ import annotations
@@ -21,9 +25,14 @@ from certkeeper import __version__, wiring
 from certkeeper.config import Settings
 from certkeeper.core import gauges
 from certkeeper.core.decision import Ask
-from certkeeper.core.errors import CertkeeperError, FunctionError, SettingsError
+from certkeeper.core.document import is_name
+from certkeeper.core.errors import AuthorityError, CertkeeperError, FunctionError, SettingsError
+from certkeeper.core.failures import hint_of, sentence
+from certkeeper.core.model import REASONS
 from certkeeper.core.report import accounts_json, outcomes_json
+from certkeeper.jobs.history import release, rollback, told
 from certkeeper.jobs.rehearsal import rehearse
+from certkeeper.jobs.revoke import is_done, wish, without_replacement
 from certkeeper.jobs.rollover import VERBS
 from certkeeper.jobs.tick import Report, tick
 from certkeeper.jobs.watch import tried, watch
@@ -46,8 +55,9 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     try:
         if event.get("alert") == "test":
             return _alerted()
-        if "account" in event:
-            return _account(event, deadline)
+        for word, answer in (("account", _account), ("rollback", _rollback), ("revoke", _revoke)):
+            if word in event:
+                return {**answer(event, deadline), "version": __version__}
         return _attended(event, deadline)
     except CertkeeperError as error:
         # "from None": what is behind a StoreError may quote a request.
@@ -73,13 +83,14 @@ def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     tell = lambda name, doing: log({"name": name, "doing": doing})  # noqa: E731 - shorter than a function
     with wiring.wired(settings, deadline, tell, door="function", aws=aws) as wired:
         report = tick(wired.keeper, specs, ask)
-        answer = _told(report)
+        said = _told(report)
         if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
             # Before the gauges: a run that did nothing must not count as one that ended well.
             raise TickError(f"{report.trouble.message}; {report.trouble.hint}")
         _watched(wired.keeper.records, report, settings)
     _goes_on(report, event, ask)
-    return answer
+    waited_for = "names" in event and "restarts" not in event
+    return said if waited_for else {**said, "outcomes": _counted(report)}
 
 
 def _account(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
@@ -90,7 +101,45 @@ def _account(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     with wiring.wired(wiring.stored_settings(_store()), deadline, tell) as wired:
         answer = accounts_json([VERBS[what](wired.keeper, one) for one in directories])
     log({"account": what, **answer})
-    return {**answer, "version": __version__}
+    return answer
+
+
+def _rollback(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
+    name, revision = _name_and_revision(event, "rollback")
+    with wiring.wired(wiring.stored_settings(_store()), deadline) as wired:
+        new = release(wired.keeper, name) if event.get("release") else rollback(wired.keeper, name, revision)
+    answer = told(new)
+    log({"rollback": name, **answer})
+    return answer
+
+
+def _revoke(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
+    name, revision = _name_and_revision(event, "revoke")
+    reason = event.get("reason")
+    if reason not in (None, *REASONS):
+        raise SettingsError(f"{reason!r} is no reason to revoke", f"one of {', '.join(REASONS)}")
+    settings = wiring.stored_settings(_store())
+    answer: dict[str, Any] = {}
+    with wiring.wired(settings, deadline) as wired:
+        if reason is not None:
+            revocation = wish(wired.keeper, name, reason, revision)
+            answer = {"serial_number": revocation.serial_number, "reason": revocation.reason}
+            if all(spec.name != name for spec in settings.specs):
+                try:
+                    without_replacement(wired.keeper, name)
+                except AuthorityError as error:
+                    # The wish is written down, which whoever asked should hear as well.
+                    answer |= {"error": sentence(error), "hint": hint_of(error)}
+        answer["done"] = is_done(wired.keeper, name)
+    log({"revoke": name, **answer})
+    return answer
+
+
+def _name_and_revision(event: dict[str, Any], word: str) -> tuple[str, int | None]:
+    name, revision = event[word], event.get("revision")
+    if not isinstance(name, str) or not is_name(name) or not isinstance(revision, int | None):
+        raise SettingsError(f"the event names no certificate and revision to {word}")
+    return name, revision
 
 
 def _rehearsed(settings: Settings, deadline: timedelta) -> dict[str, Any]:
@@ -129,7 +178,7 @@ def _watched(records: Any, report: Report, settings: Settings) -> None:
     else:
         # Nobody could say that all is well.
         failed = sum(one.outcome == "failed" for one in report.outcomes)
-        counted = gauges.Gauges(failing=max(failed, 1), urgent=0)
+        counted = gauges.Gauges(failing=max(failed, 1), urgent=None)
     log(gauges.metrics_line(counted, os.environ.get("CERTKEEPER_DEPLOYMENT", "certkeeper"), now))
 
 
@@ -146,7 +195,8 @@ def _goes_on(report: Report, event: dict[str, Any], ask: Ask) -> None:
         log({"unfinished": len(unfinished), "restarted": False, "reason": f"{why}; the schedule goes on"})
         return
     again: dict[str, object] = {"restarts": restarts + 1}
-    if ask.by_name:
+    if ask.by_name or ask.force or ask.spend_reserve:
+        # Nothing else remembers what a person has asked for.
         again |= {"names": unfinished, "force": ask.force, "spend_reserve": ask.spend_reserve}
     try:
         wiring.function(os.environ["AWS_LAMBDA_FUNCTION_NAME"]).start(again)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -130,6 +130,33 @@ def test_what_is_not_known_of_accounts_raises(deployment: Deployment, event: dic
         deployment.call(event)
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"revoke": "../settings", "reason": "superseded"},
+        {"revoke": "www", "reason": "boredom"},
+        {"revoke": "www", "reason": "superseded", "revision": "7"},
+        {"revoke": ["www"]},
+        {"rollback": "a/b"},
+        {"rollback": "www", "revision": {}},
+    ],
+)
+def test_what_is_no_name_no_reason_and_no_revision_raises(deployment: Deployment, event: dict[str, Any]) -> None:
+    with pytest.raises(door.TickError, match=r"names no certificate and revision|is no reason"):
+        deployment.call(event)
+
+
+def test_what_has_nothing_to_be_revoked_or_made_current_says_so_and_no_tick_runs(deployment: Deployment) -> None:
+    with pytest.raises(door.TickError, match="nothing of www can be revoked"):
+        deployment.call({"revoke": "www", "reason": "superseded"})
+    with pytest.raises(door.TickError, match="no earlier certificate of www"):
+        deployment.call({"rollback": "www"})
+    answer, _ = deployment.call({"revoke": "www"})
+
+    assert answer == {"done": True, "version": __version__}
+    assert deployment.asked == []
+
+
 def test_a_rehearsal_is_no_tick_and_moves_no_gauge(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     rehearsed: list[tuple[str, str]] = []
 
@@ -148,12 +175,12 @@ def test_a_rehearsal_is_no_tick_and_moves_no_gauge(deployment: Deployment, monke
 
 
 def test_the_schedule_asks_for_all_names_and_the_gauges_are_logged(deployment: Deployment) -> None:
-    answer, log = deployment.call({"source": "aws.scheduler"})
+    answer, log = deployment.call({})
 
     ((specs, ask),) = deployment.asked
     assert [spec.name for spec in specs] == ["www", "api"]
     assert (ask.by_name, ask.force, ask.spend_reserve) == (False, False, False)
-    assert (answer["version"], answer["outcomes"][0]["outcome"]) == (__version__, "kept")
+    assert answer == {"version": __version__, "outcomes": {"kept": 1}}
     assert gauges(log) == {
         "Deployment": "prod", "TickCompleted": 1, "CertificatesFailing": 0, "CertificatesUrgent": 0, "BudgetLeft": 5,
     }  # fmt: skip
@@ -168,10 +195,23 @@ def test_a_person_may_ask_for_names(deployment: Deployment) -> None:
     assert (ask.by_name, ask.force, ask.spend_reserve) == (True, True, True)
 
 
+def test_whoever_asks_for_all_names_waits_for_every_outcome_and_the_schedule_for_none(deployment: Deployment) -> None:
+    """Lambda makes a failure of an answer of more than 6 MB, also where nobody reads it."""
+    many = tuple(replace(FAILED, name=f"n{number}", error="e" * 1000) for number in range(10_000))
+    deployment.report = Report((*many, RENEWED), START)
+
+    scheduled, _ = deployment.call({})
+    again, _ = deployment.call({"restarts": 1, "names": ["www"]})
+    asked, _ = deployment.call({"names": []})
+
+    assert max(len(json.dumps(scheduled)), len(json.dumps(again))) < 1000
+    assert len(asked["outcomes"]) == 10_001
+
+
 def test_a_name_that_fails_is_logged_and_the_run_is_green(deployment: Deployment) -> None:
     deployment.report = Report((KEPT, FAILED), START)
 
-    answer, log = deployment.call()
+    answer, log = deployment.call({"names": []})
 
     assert [one["outcome"] for one in answer["outcomes"]] == ["kept", "failed"]
     assert {"name": "api", "outcome": "failed", "error": "no zone"}.items() <= log[0].items()
@@ -185,6 +225,8 @@ def test_an_index_that_cannot_be_noted_counts_as_failing(deployment: Deployment)
 
     assert log[0] == {"error": "the index cannot be noted", "hint": "look"}
     assert gauges(log)["CertificatesFailing"] == 1
+    # Nobody knows, and an alarm that rings would take a 0 for good news.
+    assert "CertificatesUrgent" not in gauges(log)
 
 
 def test_a_store_out_of_reach_is_a_run_that_could_not_run_and_the_alarm_hears_of_none(deployment: Deployment) -> None:
@@ -212,6 +254,18 @@ def test_what_a_person_asked_for_goes_on_with_what_is_left(deployment: Deploymen
     assert deployment.function.started == [
         {"restarts": 1, "names": ["api"], "force": True, "spend_reserve": False},
     ]
+
+
+@pytest.mark.parametrize("said", [{"force": True}, {"spend_reserve": True}])
+def test_what_a_person_asked_for_all_names_goes_on_with_what_is_left(
+    deployment: Deployment, said: dict[str, bool]
+) -> None:
+    deployment.report = Report((RENEWED, OUT_OF_TIME), START)
+
+    deployment.call({"names": [], **said})
+
+    wish = {"force": False, "spend_reserve": False, **said}
+    assert deployment.function.started == [{"restarts": 1, "names": ["api"], **wish}]
 
 
 @pytest.mark.parametrize(

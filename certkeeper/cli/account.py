@@ -23,7 +23,7 @@ def run(said: Namespace) -> int:
     directories = _directories(settings, said.ca, only_first=said.what != "show")
     tell = progress(said.verbose)
     if settings.deployment is not None and not said.here:
-        answer = remotely.answered(settings, {"account": said.what, "directories": directories}, tell)
+        answer = remotely.answered(settings, {"account": said.what, "directories": directories}, tell, "accounts")
     else:
         with wiring.wired(settings, LOOK, tell) as wired:
             try:

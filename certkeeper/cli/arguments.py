@@ -193,6 +193,7 @@ def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "revision", nargs="?", type=int, metavar="REVISION", help="as history lists it (default: the one before)"
     )
     which.add_argument("--release", action="store_true", help="let what is current be renewed again when it is due")
+    command.add_argument("--here", action="store_true", help="run here, even where a function is deployed")
 
 
 def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -238,6 +239,7 @@ def _revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         metavar="REVISION",
         help="an earlier one, as history lists it (default: the current one)",
     )
+    command.add_argument("--here", action="store_true", help="run here, even where a function is deployed")
     command.add_argument("--yes", action="store_true", help="do not ask")
 
 

@@ -6,13 +6,12 @@ from argparse import Namespace
 from datetime import timedelta
 
 from certkeeper import wiring
-from certkeeper.cli import render
+from certkeeper.cli import remotely, render
 from certkeeper.cli.loading import read_settings
 from certkeeper.cli.terminal import GOOD, interruptible, print_data, progress, talk
-from certkeeper.core.certificates import held
-from certkeeper.core.decision import due_time
+from certkeeper.core.document import instant
 from certkeeper.core.errors import SettingsError
-from certkeeper.jobs.history import history, release, rollback
+from certkeeper.jobs.history import history, release, rollback, told
 
 LOOK = timedelta(minutes=2)
 
@@ -27,18 +26,17 @@ def run_history(said: Namespace) -> int:
 
 
 def run_rollback(said: Namespace) -> int:
-    settings = read_settings(said)
-    with wiring.wired(settings, LOOK, progress(verbose=True)) as wired, interruptible(wired.stop):
-        new = release(wired.keeper, said.name) if said.release else rollback(wired.keeper, said.name, said.revision)
-    facts = held(new)
-    assert facts is not None  # noqa: S101 - of a certificate there always are
-    talk(
-        f"{said.name}: {new.chain.serial_number} is current, as revision {new.revision}; it is "
-        + (
-            f"renewed from {render.minute(due_time(facts))} on"
-            if said.release
-            else f"kept until {render.minute(due_time(facts))}"
-        )
-    )
+    settings, tell = read_settings(said), progress(verbose=True)
+    if settings.deployment is not None and not said.here:
+        event: dict[str, object] = {"rollback": said.name, "revision": said.revision, "release": said.release}
+        new = remotely.answered(settings, event, tell, "revision")
+    else:
+        with wiring.wired(settings, LOOK, tell) as wired, interruptible(wired.stop):
+            new = told(
+                release(wired.keeper, said.name) if said.release else rollback(wired.keeper, said.name, said.revision)
+            )
+    due = render.minute(instant(new["due"]))
+    how = f"renewed from {due} on" if said.release else f"kept until {due}"
+    talk(f"{said.name}: {new['serial_number']} is current, as revision {new['revision']}; it is {how}")
     talk("instances take it with their next pull")
     return GOOD

@@ -11,6 +11,7 @@ from typing import Any
 
 from certkeeper import config, wiring
 from certkeeper.core.decision import Ask
+from certkeeper.core.errors import DocumentError
 from certkeeper.core.report import outcomes_from_json
 from certkeeper.jobs.tick import Report
 
@@ -30,11 +31,17 @@ def renewed(settings: config.Settings, names: Sequence[str], ask: Ask, tell: Tel
     return Report(outcomes_from_json(answer), datetime.now(UTC))
 
 
-def answered(settings: config.Settings, event: dict[str, object], tell: Tell) -> dict[str, Any]:
-    """What the function answers to anything but a tick. Raises FunctionError, SettingsError, StoreError."""
+def answered(settings: config.Settings, event: dict[str, object], tell: Tell, expected: str) -> dict[str, Any]:
+    """What the function answers to anything but a tick; `expected` is in every such answer. Raises FunctionError,
+    SettingsError, StoreError, DocumentError."""
     deployed = wiring.deployed(settings)
     tell("", f"asking the function {settings.deployment} in {deployed.region}")
-    return deployed.function.ask(event)
+    answer = deployed.function.ask(event)
+    if expected not in answer:
+        raise DocumentError(
+            f"the answer of the function {settings.deployment} is another one", "upgrade it: certkeeper deploy"
+        )
+    return answer
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 from datetime import timedelta
 
-from certkeeper import wiring
+from certkeeper import config, wiring
+from certkeeper.cli import remotely
 from certkeeper.cli.loading import read_settings
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, complain, confirm, progress, talk
 from certkeeper.core.errors import AuthorityError, SealingError
@@ -27,21 +28,42 @@ def run(said: Namespace) -> int:
         )
         talk(f"{name}: {what} {how}")
     confirm(said, f"Revoke {what} of {name}")
-    with wiring.wired(settings, LOOK, progress(verbose=True)) as wired:
-        revocation = wish(wired.keeper, name, said.reason, said.revision)
-        if not wanted:
-            _without_replacement(wired.keeper, name)
+    serial_number, reason = _wished(settings, said, wanted=wanted)
     status = _renewed(said, name) if wanted else GOOD
-    with wiring.wired(settings, LOOK) as wired:
-        done = is_done(wired.keeper, name)
-    if not done:
-        again = "certkeeper renew" if wanted else f"certkeeper revoke {name} --reason {revocation.reason}"
+    if not _is_done(settings, said):
+        again = "certkeeper renew" if wanted else f"certkeeper revoke {name} --reason {reason}"
         how = "the next run goes on" if wanted else "no run goes on by itself"
-        complain(f"{name}: {revocation.serial_number} is not revoked yet", f"{how}: {again}")
+        complain(f"{name}: {serial_number} is not revoked yet", f"{how}: {again}")
         return BAD_NEWS
-    talk(f"{name}: {revocation.serial_number} is revoked ({revocation.reason})")
+    talk(f"{name}: {serial_number} is revoked ({reason})")
     talk("instances take the new one with their next pull" if wanted else f"hint: certkeeper forget {name}")
     return status
+
+
+def _asks_the_function(settings: config.Settings, said: Namespace) -> bool:
+    return settings.deployment is not None and not said.here
+
+
+def _wished(settings: config.Settings, said: Namespace, *, wanted: bool) -> tuple[str, str]:
+    """The serial number of what is to be revoked, and the reason."""
+    if _asks_the_function(settings, said):
+        event: dict[str, object] = {"revoke": said.name, "reason": said.reason, "revision": said.revision}
+        answer = remotely.answered(settings, event, progress(verbose=True), "serial_number")
+        if answer.get("error"):
+            complain(answer["error"], answer.get("hint"))
+        return answer["serial_number"], answer["reason"]
+    with wiring.wired(settings, LOOK, progress(verbose=True)) as wired:
+        revocation = wish(wired.keeper, said.name, said.reason, said.revision)
+        if not wanted:
+            _without_replacement(wired.keeper, said.name)
+    return revocation.serial_number, revocation.reason
+
+
+def _is_done(settings: config.Settings, said: Namespace) -> bool:
+    if _asks_the_function(settings, said):
+        return bool(remotely.answered(settings, {"revoke": said.name}, progress(verbose=True), "done")["done"])
+    with wiring.wired(settings, LOOK) as wired:
+        return is_done(wired.keeper, said.name)
 
 
 def _without_replacement(keeper: Keeper, name: str) -> None:
@@ -51,11 +73,11 @@ def _without_replacement(keeper: Keeper, name: str) -> None:
         complain(sentence(error), hint_of(error))
     except SealingError as error:
         # As it is where a function is deployed: nobody else opens the account key.
-        complain(error.message, f"have the function do it: name {name} in the settings again, then the same command")
+        complain(error.message, "have the function do it: leave out --here")
 
 
 def _renewed(said: Namespace, name: str) -> int:
     from certkeeper.cli.main import main
 
     where = ["--from", said.store] if said.store else ["--config", said.config] if said.config else []
-    return main([*where, "renew", name])
+    return main([*where, "renew", name, *(["--here"] if said.here else [])])

@@ -40,10 +40,11 @@ class Concern:
 
 @dataclass(frozen=True)
 class Gauges:
-    """`budget_left` is the least that any name has left of the CA's limit for its identifiers; None where unlimited."""
+    """`urgent` is None where nobody knows; `budget_left` is the least that any name has left of the CA's limit for its
+    identifiers, None where unlimited. What is None is not said, so that no alarm takes it for good news."""
 
     failing: int
-    urgent: int
+    urgent: int | None
     budget_left: int | None = None
 
 
@@ -57,13 +58,13 @@ class Notice:
 
 def metrics_line(gauges: Gauges, deployment: str, now: datetime) -> dict[str, object]:
     """The line of the log that becomes metrics (CloudWatch Logs, embedded metric format specification)."""
-    values: dict[str, int] = {
+    known = {
         "TickCompleted": 1,
         "CertificatesFailing": gauges.failing,
         "CertificatesUrgent": gauges.urgent,
+        "BudgetLeft": gauges.budget_left,
     }
-    if gauges.budget_left is not None:
-        values["BudgetLeft"] = gauges.budget_left
+    values = {name: value for name, value in known.items() if value is not None}
     return {
         "_aws": {
             "Timestamp": int(now.timestamp() * 1000),

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from certkeeper.core.ari import Window
 from certkeeper.core.certificates import held, next_revision
-from certkeeper.core.decision import in_date, pinned
+from certkeeper.core.decision import due_time, in_date, pinned
+from certkeeper.core.document import written
 from certkeeper.core.errors import ChainError, Conflict, DocumentError, SettingsError
 from certkeeper.core.journal import Claim, Read, settled
 from certkeeper.core.model import Certificate
@@ -86,6 +88,13 @@ def release(keeper: Keeper, name: str) -> Certificate:
     new = persistently(name, lambda: _released(keeper, name))
     survey.catch_up(keeper)
     return new
+
+
+def told(new: Certificate) -> dict[str, Any]:
+    """What has been made current, and from when on it is renewed: the function's answer."""
+    facts = held(new)
+    assert facts is not None  # noqa: S101 - of a certificate there always are
+    return {"serial_number": new.chain.serial_number, "revision": new.revision, "due": written(due_time(facts))}
 
 
 def _rolled_back(keeper: Keeper, name: str, revision: int) -> Certificate:

@@ -109,6 +109,37 @@ def test_the_account_is_the_functions(function: FakeFunction, capsys: Captured, 
     assert "https://ca.test/account/1" in capsys.readouterr().out
 
 
+def test_a_rollback_is_the_functions(function: FakeFunction, capsys: Captured) -> None:
+    function.answer = {"serial_number": "4a1b", "revision": 9, "due": "2026-12-24T12:00:00Z"}
+
+    assert main(["rollback", "www", "7"]) == GOOD
+
+    assert function.asked == [{"rollback": "www", "revision": 7, "release": False}]
+    assert "4a1b is current, as revision 9; it is kept until 2026-12-24 12:00" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("done", "status"), [(True, GOOD), (False, BAD_NEWS)])
+def test_a_revocation_is_the_functions_from_the_wish_to_the_last_look(
+    function: FakeFunction, capsys: Captured, done: bool, status: int
+) -> None:
+    function.answer = {"serial_number": "4a1b", "reason": "keyCompromise", "done": done, **outcomes_json([RENEWED])}
+
+    assert main(["revoke", "www", "--reason", "keyCompromise", "--yes"]) == status
+
+    assert function.asked == [
+        {"revoke": "www", "reason": "keyCompromise", "revision": None},
+        {"names": ["www"], "force": False, "spend_reserve": False},
+        {"revoke": "www"},
+    ]
+    assert ("4a1b is revoked (keyCompromise)" in capsys.readouterr().err) == done
+
+
+def test_a_function_that_does_not_know_the_question_is_said(function: FakeFunction, capsys: Captured) -> None:
+    assert main(["rollback", "www"]) == NO_NEWS
+
+    assert "certkeeper deploy" in capsys.readouterr().err
+
+
 def test_a_ca_that_is_none_of_the_settings_has_no_account(function: FakeFunction, capsys: Captured) -> None:
     assert main(["account", "show", "--ca", "https://other.test/directory"]) == NO_NEWS
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -31,6 +32,13 @@ def test_the_metrics_line_declares_every_gauge_that_it_carries() -> None:
 
 def test_a_budget_without_limit_is_no_gauge() -> None:
     assert "BudgetLeft" not in metrics_line(Gauges(0, 0), "prod", NOW)
+
+
+def test_what_nobody_knows_is_no_gauge() -> None:
+    line = metrics_line(Gauges(1, None), "prod", NOW)
+
+    assert "CertificatesUrgent" not in json.dumps(line)
+    assert line["CertificatesFailing"] == 1
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ def test_everything_runs_under_exactly_these_policies_from_an_empty_bucket_and_n
     (challenge,) = scene.deployment.challenges
     scene.sandbox.zones.put(challenge.zone, challenge.name, "TXT", '"of somebody else"')
     again = scene.as_operator("renew", "--json", "--force", scene.name)
-    rolled_back = scene.operator.run("rollback", scene.name)
+    rolled_back = scene.as_operator("rollback", scene.name)
+    revoked = scene.as_operator("revoke", scene.name, "--reason", "superseded", "--yes")
     status = scene.as_operator("--from", scene.operator.store, "status", "--json")
     alert = scene.function.invoke({"alert": "test"}, timeout=60)
     let_in(scene)
@@ -166,11 +167,11 @@ def test_everything_runs_under_exactly_these_policies_from_an_empty_bucket_and_n
     by_aws_itself(scene, monkeypatch)
 
     assert [one["outcome"] for said in (first, again) for one in said.outcomes.values()] == ["renewed"] * 2, first.talk
-    statuses = [said.status for said in (first, again, rolled_back, status)]
-    assert statuses == [0, 0, 0, 0], rolled_back.talk + status.talk
+    statuses = [said.status for said in (first, again, rolled_back, revoked, status)]
+    assert statuses == [0, 0, 0, 0, 0], rolled_back.talk + revoked.talk + status.talk
     assert alert.error is None
     assert (at_home.returncode, away.returncode) == (0, 0), at_home.stderr + away.stderr
-    assert len(scene.operator.issued()) == 2
+    assert len(scene.operator.issued()) == 3
     judged = scene.judged()
     assert [one for one in judged if not one.decision.allowed] == []
     assert idle(scene, [one.question for one in judged]) == set()
