@@ -77,7 +77,7 @@ def test_an_idle_tick_makes_the_calls_that_are_paid_for_and_no_other(aws: tuple[
     door.handler({}, Context())  # fills the index
 
     since = desk.mark()
-    (outcome,) = door.handler({}, Context())["outcomes"]
+    (outcome,) = door.handler({"names": []}, Context())["outcomes"]
 
     assert outcome["outcome"] == "kept"
     assert Counter(call.operation for call in desk.calls(since=since)) == IDLE

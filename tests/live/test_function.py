@@ -43,8 +43,8 @@ def _function(operator: Operator, tmp_path_factory: pytest.TempPathFactory) -> I
 def test_the_function_gets_one_certificate_and_keeps_it_and_logs_no_private_key(
     operator: Operator, function: LambdaFunction
 ) -> None:
-    first = function.invoke({}, timeout=120)
-    second = function.invoke({}, timeout=120)
+    first = function.invoke({"names": []}, timeout=120)
+    second = function.invoke({"names": []}, timeout=120)
 
     assert first.error is None
     assert second.error is None
