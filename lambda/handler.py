@@ -168,17 +168,17 @@ def _counted(report: Report) -> dict[str, int]:
 
 def _watched(records: Any, report: Report, settings: Settings) -> None:
     now = datetime.now(UTC)
+    failed = [one.name for one in report.outcomes if one.outcome == "failed"]
     if report.trouble is None:
         topic = os.environ.get("CERTKEEPER_TOPIC")
         notices = wiring.notices(topic) if topic else None
-        watched = watch(records, report.index, settings.specs, now, settings.store, notices, settings.limits())
+        watched = watch(records, report.index, settings.specs, now, settings.store, notices, settings.limits(), failed)
         if watched.trouble is not None:
             log({"error": watched.trouble.message, "hint": watched.trouble.hint})
         counted = watched.gauges
     else:
         # Nobody could say that all is well.
-        failed = sum(one.outcome == "failed" for one in report.outcomes)
-        counted = gauges.Gauges(failing=max(failed, 1), urgent=None)
+        counted = gauges.Gauges(failing=max(len(failed), 1), urgent=None)
     log(gauges.metrics_line(counted, os.environ.get("CERTKEEPER_DEPLOYMENT", "certkeeper"), now))
 
 

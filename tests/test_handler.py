@@ -14,8 +14,8 @@ import handler as door
 import pytest
 
 from certkeeper import __version__, wiring
-from certkeeper.core.errors import FunctionError, NoticeError, StoreError
-from certkeeper.core.model import Outcome
+from certkeeper.core.errors import AuthorityError, FunctionError, NoticeError, StoreError
+from certkeeper.core.model import Outcome, Revocation
 from certkeeper.core.ports import Notices
 from certkeeper.jobs.tick import Report
 from certkeeper.sandbox.aws import ACCOUNT, AwsServer
@@ -146,6 +146,31 @@ def test_what_is_no_name_no_reason_and_no_revision_raises(deployment: Deployment
         deployment.call(event)
 
 
+def test_what_the_settings_do_not_name_is_revoked_at_once_and_the_wish_told_though_the_ca_refuses(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wished: list[str] = []
+
+    def wish(keeper: object, name: str, reason: str, revision: int | None) -> Revocation:
+        wished.append(name)
+        return Revocation("4a1b", "", "https://ca.test/directory", reason, "")
+
+    def refused(keeper: object, name: str) -> None:
+        raise AuthorityError("it is down", status=503)
+
+    monkeypatch.setattr(door, "wish", wish)
+    monkeypatch.setattr(door, "without_replacement", refused)
+    monkeypatch.setattr(door, "is_done", lambda keeper, name: False)
+
+    retired, _ = deployment.call({"revoke": "old", "reason": "superseded"})
+    wanted, _ = deployment.call({"revoke": "www", "reason": "superseded"})
+
+    assert wished == ["old", "www"]
+    assert wanted == {"serial_number": "4a1b", "reason": "superseded", "done": False, "version": __version__}
+    assert wanted.items() <= retired.items()
+    assert "it is down" in retired["error"]
+
+
 def test_what_has_nothing_to_be_revoked_or_made_current_says_so_and_no_tick_runs(deployment: Deployment) -> None:
     with pytest.raises(door.TickError, match="nothing of www can be revoked"):
         deployment.call({"revoke": "www", "reason": "superseded"})
@@ -215,7 +240,8 @@ def test_a_name_that_fails_is_logged_and_the_run_is_green(deployment: Deployment
 
     assert [one["outcome"] for one in answer["outcomes"]] == ["kept", "failed"]
     assert {"name": "api", "outcome": "failed", "error": "no zone"}.items() <= log[0].items()
-    assert gauges(log)["TickCompleted"] == 1
+    # The index knows nothing of it here, as if the failure could not be written down: it counts all the same.
+    assert (gauges(log)["TickCompleted"], gauges(log)["CertificatesFailing"]) == (1, 1)
 
 
 def test_an_index_that_cannot_be_noted_counts_as_failing(deployment: Deployment) -> None:

@@ -6,7 +6,7 @@ write fail, the next tick tells it again. The alarms on the gauges need none of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -38,11 +38,16 @@ def watch(
     store: str,
     notices: Notices | None,
     limits: Mapping[str, Limits] | None = None,
+    failed: Collection[str] = (),
 ) -> Watched:
-    """Look at the index as the tick has left it. Raises nothing but programming errors."""
+    """Look at the index as the tick has left it. Raises nothing but programming errors.
+
+    `failed` are the names that failed in this tick, of which the index knows nothing where a failure could not be
+    written down.
+    """
     concerns = [one for name, facts in index.facts.items() if (one := _concern(name, facts, now))]
     counted = Gauges(
-        failing=sum(one.failing for one in concerns),
+        failing=len({*failed, *(one.name for one in concerns if one.failing)}),
         urgent=sum(one.urgent for one in concerns),
         budget_left=_budget_left(index, specs, now, limits or {}),
     )
