@@ -211,8 +211,9 @@ def test_the_lines_for_nginx_are_three() -> None:
 @pytest.mark.parametrize(
     "nginx", ["", "include /etc/letsencrypt/options-ssl-nginx.conf;\nssl_dhparam /etc/letsencrypt/ssl-dhparams.pem;"]
 )
+@pytest.mark.parametrize("python", [PYTHONS[0], PYTHONS[-1]])
 def test_on_an_instance_the_script_installs_everything_and_does_no_harm_the_second_time(
-    tmp_path: Path, nginx: str
+    tmp_path: Path, nginx: str, python: str
 ) -> None:
     pair = issue("example.com")
     upper = {folder: tmp_path / folder.strip("/").replace("/", "-") for folder in ("/etc", "/usr/local/bin")}
@@ -221,7 +222,9 @@ def test_on_an_instance_the_script_installs_everything_and_does_no_harm_the_seco
     (upper["/etc"] / "nginx").mkdir()
     (upper["/etc"] / "nginx" / "certkeeper-test.conf").write_text(nginx)
     (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\n')
-    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {python} "$@"\n')
+    for one in ("systemctl", "python3"):
+        (tmp_path / one).chmod(0o755)
     (tmp_path / "roots.pem").write_text(authority().root_pem)
     options = Options(("example.com",), "s3://certs-123456789012/prod", identifiers=("example.com",), wait=5)
     (tmp_path / "script").write_text(render(options))
