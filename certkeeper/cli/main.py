@@ -214,8 +214,10 @@ def _user_data(said: Namespace) -> int:
     if said.cloud_config and before.strip():
         raise SettingsError(f"{said.into} exists already", "merge the cloud-config form into it by hand")
     text = user_data.cloud_config(options) if said.cloud_config else user_data.into(before, options)
-    # Beside a script there is room for the compressed form; on stdout somebody may want to read it.
-    packed = said.gzip or (said.into and not said.cloud_config and len(text.encode()) > user_data.LARGEST)
+    packed = said.gzip
+    if said.into and not said.cloud_config:
+        # Beside a script there is room for the compressed form, and one that is there already is what will be launched.
+        packed |= len(text.encode()) > user_data.LARGEST or Path(f"{said.into}.gz").exists()
     data = user_data.compressed(text) if packed else text.encode()
     if len(data) > user_data.LARGEST:
         hint = "shorten the script" if packed else "cloud-init reads compressed user data too: --gzip"

@@ -162,6 +162,18 @@ def test_the_compressed_form_is_written_beside_the_script(tmp_path: Path) -> Non
     assert script.read_text().count(BEGIN) == 1
 
 
+def test_a_compressed_form_that_is_there_is_never_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "boot.sh").write_text("#!/bin/sh\n")
+    assert user_data("www", "--gzip", "--into", "boot.sh") == GOOD
+
+    assert user_data("api", "--into", "boot.sh") == GOOD
+
+    data = (tmp_path / "boot.sh.gz").read_bytes()
+    script = (tmp_path / "boot.sh").read_bytes()
+    assert gzip.decompress(data) == script
+    assert b" api --from " in script
+
+
 def test_the_cloud_config_form_overwrites_nothing(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "boot.yaml").write_text("#cloud-config\npackages: [nginx]\n")
 
