@@ -223,8 +223,8 @@ def test_on_an_instance_the_script_installs_everything_and_does_no_harm_the_seco
     (upper["/etc"] / "nginx" / "certkeeper-test.conf").write_text(nginx)
     (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/calls\n')
     (tmp_path / "python3").write_text(f'#!/bin/sh\nexec {python} "$@"\n')
-    for one in ("systemctl", "python3"):
-        (tmp_path / one).chmod(0o755)
+    for program in ("systemctl", "python3"):
+        (tmp_path / program).chmod(0o755)
     (tmp_path / "roots.pem").write_text(authority().root_pem)
     options = Options(("example.com",), "s3://certs-123456789012/prod", identifiers=("example.com",), wait=5)
     (tmp_path / "script").write_text(render(options))
