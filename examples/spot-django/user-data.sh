@@ -43,7 +43,8 @@ UNIT
 systemctl daemon-reload
 systemctl enable --now shop
 
-# (1) nginx answers at port 443 as well: the three lines that `certkeeper user-data example.com --nginx` prints.
+# (1) nginx answers at port 443 as well: the three lines that `certkeeper user-data example.com --nginx` prints, and a
+# fourth that sends visitors of port 80 there, as certbot's did.
 rm -f /etc/nginx/sites-enabled/default
 cat >/etc/nginx/conf.d/shop.conf <<NGINX
 server {
@@ -52,6 +53,7 @@ server {
     listen 443 ssl;
     ssl_certificate     /etc/letsencrypt/live/$DOMAIN/fullchain.pem;
     ssl_certificate_key /etc/letsencrypt/live/$DOMAIN/privkey.pem;
+    if (\$scheme = http) { return 301 https://\$host\$request_uri; }
     location / {
         proxy_pass http://127.0.0.1:8000;
         proxy_set_header Host \$host;

@@ -160,6 +160,10 @@ def test_a_new_release_goes_out_beside_the_old_one_and_no_visitor_notices(shop: 
         visitor = Visitor(shop.region)
         visiting.callback(visitor.close)
         machines[0].wait_until(lambda: bool(visitor.visits()), "visited")
+        written = "%{http_code} %{redirect_url}"
+        sent = machines[0].run(
+            "curl", "-sS", "-o", "/dev/null", "-w", written, "-H", f"Host: {WWW}", "http://127.0.0.1/x?y"
+        )
 
         shop.release("two")
         mark = sandbox.desk.mark()
@@ -184,6 +188,8 @@ def test_a_new_release_goes_out_beside_the_old_one_and_no_visitor_notices(shop: 
     assert renewed == second.serial
     # The two pulled side by side, and neither cost a certificate.
     assert both == {machine.access_key_id for machine in machines}
+    # Who comes to port 80 is sent on, as by certbot's configuration.
+    assert sent == f"301 https://{WWW}/x?y"
     # Nobody met anything but the site, by HTTPS, verified.
     assert "curl:" not in log
     assert log.count("visit:") == len(visits)
