@@ -174,6 +174,11 @@ def _reference(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 
 @pytest.mark.live
+def test_the_zip_has_less_than_8_megabytes(reference: Package) -> None:
+    assert 1_000_000 < reference.path.stat().st_size < 8_000_000
+
+
+@pytest.mark.live
 @pytest.mark.parametrize("umask", [0o022, 0o077])
 def test_pip_and_uv_build_the_same_bytes_and_leave_nothing_behind(
     reference: Package, tmp_path: Path, umask: int, monkeypatch: pytest.MonkeyPatch
