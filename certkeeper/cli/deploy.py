@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,8 @@ from certkeeper.jobs.challenges import challenges
 from certkeeper.jobs.tick import Report
 
 LOOK = timedelta(minutes=2)
+LOOK_EVERY, LONGEST_WAIT = 3.0, 300.0
+"""For the confirmation of an address."""
 WORDS = {"Add": "make", "Modify": "change", "Remove": "delete"}
 Finish = Callable[[Namespace, Report], int]
 
@@ -59,6 +62,8 @@ def run(said: Namespace, finish: Finish) -> int:
         talk('there is nothing to renew yet: add a table like [certificates."example.com"], and deploy again')
         return GOOD
     status = finish(said, remotely.renewed(settings, (), Ask(), progress(said.verbose)))
+    if (place.email or place.urgent) and sys.stdin.isatty():
+        await_confirmation(lambda: parts.unconfirmed(place.topic_arn))
     talk(f"from anywhere: certkeeper --from {settings.store} status")
     return status
 
@@ -183,6 +188,25 @@ def _told_of_subscriptions(place: Place, parts: wiring.Deployable) -> None:
         return
     for address in waiting:
         talk(f"{address} has a mail from AWS with a link to confirm; until then no alarm reaches it")
+
+
+def await_confirmation(waiting: Callable[[], list[str]], wait: Callable[[float], None] = time.sleep) -> None:
+    """Stay until every address is confirmed, a person has enough of it, or it takes too long: all else is done."""
+    try:
+        for again in range(round(LONGEST_WAIT / LOOK_EVERY)):
+            if not (addresses := waiting()):
+                if again:
+                    talk("confirmed: alarms reach everybody")
+                return
+            if not again:
+                talk(f"waiting for {', '.join(addresses)} to follow the link in AWS's mail; Ctrl-C ends the waiting")
+            wait(LOOK_EVERY)
+    except KeyboardInterrupt:
+        pass
+    except NoticeError as error:
+        talk(error.message)
+        return
+    talk("not confirmed yet; certkeeper doctor tells when it is")
 
 
 def _bare_place(settings: config.Settings, parts: wiring.Deployable) -> Place:
