@@ -106,7 +106,7 @@ class Place:
     def put(self, serial_number: str, files: dict[str, bytes]) -> str:
         """Write a new folder of the archive."""
         owner, parent = self.owner, os.path.dirname(self.archive)
-        for folder in (os.path.dirname(self.live), parent):
+        for folder in (os.path.dirname(parent), os.path.dirname(self.live), parent):
             _make_folder(folder, owner.parent_mode)
         _make_folder(self.archive, owner.folder_mode, owner.group)
         together = b"".join(name.encode() + b"\0" + files[name] for name in sorted(files))
