@@ -194,6 +194,31 @@ def test_an_owner_may_read_and_nobody_else(instance: Instance) -> None:
         assert stat.S_IMODE((instance.into / parent).stat().st_mode) == 0o711
 
 
+@pytest.mark.parametrize("owner", [(), ("--owner", "daemon:mail")])
+def test_nobody_else_can_open_the_private_key_from_its_first_byte_on(
+    instance: Instance, owner: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.store(issue("example.com"))
+    modes: list[int] = []
+    write = os.write
+
+    def watching(file: int, data: bytes) -> int:
+        if b"PRIVATE KEY" in data and not in_memory(file):
+            modes.append(stat.S_IMODE(os.fstat(file).st_mode))
+        return write(file, data)
+
+    before = os.umask(0)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", watching)
+            run = instance.pull("--combined", *owner)
+    finally:
+        os.umask(before)
+
+    assert run.code == 0, run.err
+    assert modes == [0o600, 0o600]
+
+
 def test_an_unknown_owner_is_a_usage_error(instance: Instance) -> None:
     assert instance.pull("--owner", "nobody-of-this-name").code == 2
 
