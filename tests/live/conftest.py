@@ -1,7 +1,11 @@
-"""One sandbox a module: moto's state is the process's, so there can be only one at a time."""
+"""One sandbox a module: moto's state is the process's, so there can be only one at a time.
+
+CERTKEEPER_LIVE_CA=Caddy runs on Caddy's ACME server whatever does not say that it needs another one.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -10,9 +14,19 @@ from certkeeper.sandbox.stack import Sandbox
 from tests.live.operators import Operator
 
 
+LIVE_CA = os.environ.get("CERTKEEPER_LIVE_CA", "")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if LIVE_CA == "Caddy":
+        config.hook.pytest_deselected(items=[one for one in items if one.get_closest_marker("pebble")])
+        items[:] = [one for one in items if not one.get_closest_marker("pebble")]
+
+
 @pytest.fixture(scope="module", name="sandbox")
 def _sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
-    with Sandbox(caddy=getattr(request, "param", "") == "Caddy") as sandbox:
+    ca = getattr(request, "param", LIVE_CA)
+    with Sandbox(caddy=ca == "Caddy") as sandbox:
         yield sandbox
 
 

@@ -170,6 +170,7 @@ def test_cnames_are_followed_to_our_zones_and_circles_and_strangers_refused_with
         assert said.outcomes[name]["hint"]
 
 
+@pytest.mark.pebble
 def test_two_keepers_of_different_stores_prove_one_name_at_once_beside_a_stranger(sandbox: Sandbox) -> None:
     zone = sandbox.zones.add("shared.test")
     sandbox.zones.put(zone, "_acme-challenge.shared.test", "TXT", "a stranger's")

@@ -39,6 +39,7 @@ def healed(sandbox: Sandbox, operator: Operator) -> None:
         sandbox.dns.heal(f"_acme-challenge.{name}")
 
 
+@pytest.mark.pebble
 def test_a_look_up_that_fails_is_retried_later_and_succeeds_when_it_is_mended(
     sandbox: Sandbox, operator: Operator
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_look_up_that_fails_is_retried_later_and_succeeds_when_it_is_mended(
     operator.assert_one_good_certificate()
 
 
+@pytest.mark.pebble
 def test_a_person_who_retries_and_retries_never_fails_more_than_five_times_an_hour(
     sandbox: Sandbox, operator: Operator
 ) -> None:

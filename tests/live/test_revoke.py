@@ -45,6 +45,7 @@ def serial_of(operator: Operator) -> str:
     return certificate.chain.serial_number
 
 
+@pytest.mark.pebble
 def test_a_certificate_is_replaced_then_revoked_at_the_ca_and_instances_take_the_new_one(
     operator: Operator, tmp_path: Path
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_certificate_is_replaced_then_revoked_at_the_ca_and_instances_take_the
     operator.assert_one_good_certificate(issued=2)
 
 
+@pytest.mark.pebble
 def test_a_name_that_nothing_renews_is_revoked_by_whoever_may_open_the_account_key_and_no_later_run_is_promised(
     sandbox: Sandbox,
 ) -> None:
@@ -105,6 +107,7 @@ def test_without_a_yes_nothing_is_revoked(operator: Operator) -> None:
     assert operator.objects() == before
 
 
+@pytest.mark.pebble
 @pytest.mark.parametrize(
     ("phase", "operation"),
     [("after", "finalize"), ("after", "certificate"), ("before", "revokeCert"), ("after", "revokeCert")],
@@ -133,6 +136,7 @@ def test_killed_on_the_way_the_schedule_replaces_and_revokes_exactly_once(
     operator.assert_one_good_certificate(issued=2)
 
 
+@pytest.mark.pebble
 def test_what_the_ca_has_revoked_by_itself_is_replaced_in_one_run_and_instances_take_the_new_one(
     operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

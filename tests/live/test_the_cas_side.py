@@ -55,6 +55,7 @@ def has_top_bit(serial_number: str) -> bool:
     return len(serial_number) % 2 == 0 and int(serial_number[0], 16) >= 8
 
 
+@pytest.mark.pebble
 def test_a_renewal_names_its_predecessor_and_one_that_was_replaced_already_costs_one_more_request(
     sandbox: Sandbox,
 ) -> None:
@@ -76,6 +77,7 @@ def test_a_renewal_names_its_predecessor_and_one_that_was_replaced_already_costs
         assert [one.get("replaces") for one in payloads.seen] == [first.chain.certificate_id] * 2 + [None]
 
 
+@pytest.mark.pebble
 def test_a_directory_without_renewal_information_is_told_no_predecessor(operator: Operator) -> None:
     payloads = Payloads()
     said_of(operator)
@@ -114,6 +116,7 @@ def test_endpoints_that_have_moved_are_found_by_the_next_run(sandbox: Sandbox, o
 # Profiles.
 
 
+@pytest.mark.pebble
 def test_an_order_for_another_profile_than_was_asked_for_is_not_finalized(operator: Operator) -> None:
     def reused(request: AcmeRequest, forward: Forward) -> AcmeResponse:
         return with_json(forward(), lambda said: said.update(profile="shortlived"))
@@ -129,6 +132,7 @@ def test_an_order_for_another_profile_than_was_asked_for_is_not_finalized(operat
     operator.assert_one_good_certificate()
 
 
+@pytest.mark.pebble
 def test_a_profile_that_has_left_the_directory_is_told_before_anything_is_ordered(operator: Operator) -> None:
     def without(request: AcmeRequest, forward: Forward) -> AcmeResponse:
         return with_json(forward(), lambda said: said["meta"]["profiles"].pop("tlsserver"))
@@ -268,6 +272,7 @@ def test_new_terms_are_a_persons_to_agree_to_and_their_page_is_told(operator: Op
 MOMENTS = ("acme keyChange", "acme newAccount", "s3 PutObject", "kms Encrypt")
 
 
+@pytest.mark.pebble
 @pytest.mark.parametrize("phase", ["before", "after"])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_rollover_killed_anywhere_is_finished_by_whoever_comes_next(
@@ -293,6 +298,7 @@ def test_a_rollover_killed_anywhere_is_finished_by_whoever_comes_next(
     assert said_of(operator, "--force")[0] == 0
 
 
+@pytest.mark.pebble
 def test_a_rollover_gives_the_account_a_new_key_and_show_tells_the_account(operator: Operator) -> None:
     said_of(operator)
     before = operator.account()
