@@ -13,7 +13,6 @@ import pytest
 from certkeeper.sandbox.stack import Sandbox
 from tests.live.operators import Operator
 
-
 LIVE_CA = os.environ.get("CERTKEEPER_LIVE_CA", "")
 
 
