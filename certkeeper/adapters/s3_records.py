@@ -108,20 +108,23 @@ class S3Records:
         )
 
 
-_OBJECT = re.compile(rb"<Contents>.*?<Key>(.*?)</Key>.*?<ETag>(.*?)</ETag>.*?</Contents>", re.DOTALL)
+_KEY, _ETAG = re.compile(rb"<Key>([^<]*)</Key>"), re.compile(rb"<ETag>([^<]*)</ETag>")
 
 
 def _read_listing(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
     """Read keys and ETags out of a listing, and leave the rest of it to botocore, which needs ten times as long for
     the thousand objects of a page: with thousands of names that is most of what a tick costs."""
     body: bytes = response_dict["body"]
-    found = _OBJECT.findall(body)
-    if not found or len(found) != body.count(b"<Contents>"):
-        return  # another form than S3's: botocore knows all of them
+    first, last = body.find(b"<Contents>"), body.rfind(b"</Contents>")
+    objects = body[first:last]
+    keys, etags = _KEY.findall(objects), _ETAG.findall(objects)
+    if first < 0 or not len(keys) == len(etags) == objects.count(b"<Contents>"):
+        return  # nothing, or another form than S3's: botocore knows all of them
     customized_response_dict["Contents"] = [
-        {"Key": html.unescape(key.decode()), "ETag": html.unescape(etag.decode())} for key, etag in found
+        {"Key": html.unescape(key.decode()), "ETag": html.unescape(etag.decode())}
+        for key, etag in zip(keys, etags, strict=True)
     ]
-    response_dict["body"] = _OBJECT.sub(b"", body)
+    response_dict["body"] = body[:first] + body[last + len(b"</Contents>") :]
 
 
 def _code(error: ClientError | BotoCoreError) -> str:
