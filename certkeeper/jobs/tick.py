@@ -563,7 +563,7 @@ def _finalized(run: Run, case: Case, order: Order) -> Order:
         return authority.finalize(account, order, pending.request.csr_pem)
     except AuthorityError as error:
         # The answer may be lost, or another keeper finalized the same order: the order itself knows.
-        now = authority.fetch_order(account, pending.url)
+        now = _patiently(run, partial(authority.fetch_order, account, pending.url))
         if now.status in ("processing", "valid"):
             return now
         if isinstance(next_step(now), Abandon):

@@ -702,3 +702,25 @@ def test_the_cas_own_word_is_kept_whatever_is_wanted_now() -> None:
     changed = tick(world.keeper(), [replace(WWW, identifiers=("example.com",))]).outcomes[0]
 
     assert changed.outcome == "waiting"
+
+
+def test_a_lost_answer_to_finalize_and_a_ca_that_stumbles_right_after_it_cost_nothing() -> None:
+    world = World()
+    real, stumbles = world.authority, [AuthorityError("no answer")]
+
+    def finalize(account: Account, order: Order, csr_pem: str) -> Order:
+        real.finalize(account, order, csr_pem)
+        raise AuthorityError("the answer was lost")
+
+    def fetch_order(account: Account, url: str) -> Order:
+        if real.issued and stumbles:
+            raise stumbles.pop()
+        return real.fetch_order(account, url)
+
+    world.authority = Altered(real, finalize=finalize, fetch_order=fetch_order)  # type: ignore[assignment] # a stand-in
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert outcome.outcome == "renewed"
+    assert stumbles == []
+    assert len(real.issued) == 1
