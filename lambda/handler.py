@@ -193,7 +193,7 @@ def _goes_on(report: Report, event: dict[str, Any], ask: Ask) -> None:
     if not unfinished:
         return
     restarts = event.get("restarts", 0)
-    restarts = restarts if isinstance(restarts, int) else MOST_RESTARTS
+    restarts = restarts if isinstance(restarts, int) and restarts >= 0 else MOST_RESTARTS
     progress = any(one.outcome == "renewed" for one in report.outcomes)
     if not progress or restarts >= MOST_RESTARTS:
         why = "nothing was renewed" if not progress else f"it has started itself {restarts} times already"

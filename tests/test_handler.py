@@ -300,6 +300,7 @@ def test_what_a_person_asked_for_all_names_goes_on_with_what_is_left(
         pytest.param((KEPT, OUT_OF_TIME), 0, id="nothing was renewed"),
         pytest.param((RENEWED, OUT_OF_TIME), door.MOST_RESTARTS, id="often enough"),
         pytest.param((RENEWED, OUT_OF_TIME), "many", id="not a number"),
+        pytest.param((RENEWED, OUT_OF_TIME), -5, id="fewer than none"),
     ],
 )
 def test_a_run_does_not_start_itself_for_ever(
