@@ -173,7 +173,7 @@ def decide(
         if pause is None:
             if one.ca == spec.ca:
                 return Renew(reason)
-            return Renew(f"{reason}; from {_host(one.ca)} instead of {_host(spec.ca)}", one.ca)
+            return Renew(f"{reason}; from {host(one.ca)} instead of {host(spec.ca)}", one.ca)
         pauses.append(pause)
     return min(pauses, key=lambda pause: pause.until.timestamp() if pause.until else float("inf"))
 
@@ -217,7 +217,8 @@ def _pause(
     return unaffordable(spec, held, now, ask, reason, ledger)
 
 
-def _host(directory: str) -> str:
+def host(directory: str) -> str:
+    """The host of a directory URL, as people are told of a CA."""
     return directory.split("/")[2] if directory.count("/") > 1 else directory
 
 

@@ -1,17 +1,19 @@
 """What would keep certificates from being renewed, looked for before it does. Changes nothing.
 
-Checked for every name: hosted zone, delegation, CAA; for every CA: its directory; and the surroundings that a door
-has looked up: the clock, the KMS key, the deployed settings, subscriptions, and what the readers' roles may write.
+Checked for every name: hosted zone, delegation, and CAA for each of its CAs; for every CA: its directory; and the
+surroundings that a door has looked up: the clock, the KMS key, the deployed settings, subscriptions, and what the
+readers' roles may write.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from certkeeper.core import caa, zones
 from certkeeper.core.budget import Ledger
+from certkeeper.core.decision import host
 from certkeeper.core.errors import AuthorityError, CertkeeperError
 from certkeeper.core.model import CertificateSpec, HostedZone
 from certkeeper.core.ports import RightsOfRoles
@@ -63,13 +65,14 @@ def diagnose(keeper: Keeper, specs: Sequence[CertificateSpec], surroundings: Sur
     run, seen = Run(keeper, Ledger()), _Seen()
     findings = [_of_clock(surroundings.skew)]
     findings += _of_surroundings(surroundings)
-    issuers = {}
-    for directory in dict.fromkeys(spec.ca for spec in specs):
+    issuers, first = {}, {spec.ca for spec in specs}
+    for directory in dict.fromkeys((*(spec.ca for spec in specs), *(ca for spec in specs for ca in spec.cas))):
         finding, issuers[directory] = _of_ca(keeper, directory)
-        findings.append(finding)
+        findings.append(finding if directory in first else _of_fallback(finding))
     for spec in specs:
         findings.append(_of_zone(run, spec, seen))
         findings.append(_of_caa(keeper, spec, issuers[spec.ca]))
+        findings += [_of_fallback(_of_caa(keeper, spec.at(one.ca), issuers[one.ca])) for one in spec.fallbacks]
     findings += [_of_delegation(keeper, zone) for zone in seen.zones.values()]
     if surroundings.rights is not None:
         findings += _of_readers(specs, seen, surroundings.rights)
@@ -153,7 +156,7 @@ def _of_zone(run: Run, spec: CertificateSpec, seen: _Seen) -> Finding:
 
 def _of_caa(keeper: Keeper, spec: CertificateSpec, issuers: Sequence[str] | None) -> Finding:
     if issuers is None:
-        return Finding("CAA", spec.name, UNKNOWN, "the CA cannot be asked what it calls itself")
+        return Finding("CAA", spec.name, UNKNOWN, f"{host(spec.ca)} cannot be asked what it calls itself")
     try:
         account, _ = keeper.accounts.read(spec.ca)
         for identifier in spec.identifiers:
@@ -161,7 +164,12 @@ def _of_caa(keeper: Keeper, spec: CertificateSpec, issuers: Sequence[str] | None
     except CertkeeperError as error:
         result = BAD if isinstance(error, AuthorityError) else UNKNOWN
         return Finding("CAA", spec.name, result, error.message, error.hint)
-    return Finding("CAA", spec.name, GOOD, "lets the CA issue")
+    return Finding("CAA", spec.name, GOOD, f"lets {host(spec.ca)} issue")
+
+
+def _of_fallback(finding: Finding) -> Finding:
+    """What keeps only a fallback CA from issuing keeps nothing from being renewed, today."""
+    return replace(finding, result=WARNING) if finding.result == BAD else finding
 
 
 def _of_delegation(keeper: Keeper, zone: HostedZone) -> Finding:

@@ -10,9 +10,9 @@ import pytest
 
 from certkeeper.core.caa import CaaRecord
 from certkeeper.core.errors import AuthorityError, NoticeError, RightsError, SealingError, StoreError
-from certkeeper.core.model import HostedZone
+from certkeeper.core.model import FallbackCa, HostedZone
 from certkeeper.jobs.diagnose import Finding, Surroundings, diagnose
-from tests.fakes import API, WWW, World
+from tests.fakes import API, CA, SECOND_CA, WWW, World
 
 ROLE = "arn:aws:iam::123456789012:role/web"
 ZONE = HostedZone("Z1", "example.com")
@@ -95,6 +95,43 @@ def test_a_caa_record_for_another_ca_is_bad() -> None:
 
     assert finding.result == "bad"
     assert finding.hint is not None and 'CAA 0 issue "ca.test"' in finding.hint
+
+
+FALLING_BACK = replace(WWW, fallbacks=(FallbackCa(SECOND_CA),))
+
+
+def test_each_ca_is_looked_at_and_all_may_be_well() -> None:
+    world = well()
+    world.second.issuers = ("second.test",)
+
+    findings = diagnose(world.keeper(), [FALLING_BACK], AROUND)
+
+    assert {one.result for one in findings} == {"good"}
+    assert [(one.about, one.what) for one in findings if one.check in ("CA", "CAA")] == [
+        (CA, "answers, as ca.test"), (SECOND_CA, "answers, as second.test"),
+        ("www", "lets ca.test issue"), ("www", "lets second.test issue"),
+    ]  # fmt: skip
+
+
+def test_a_caa_record_that_forbids_only_the_fallback_ca_is_a_warning_with_the_record_to_add() -> None:
+    world = well()
+    world.second.issuers = ("second.test",)
+    world.lookup.caas["example.com"] = (CaaRecord(0, "issue", "ca.test"),)
+
+    first, second = (one for one in diagnose(world.keeper(), [FALLING_BACK], AROUND) if one.check == "CAA")
+
+    assert (first.result, second.result) == ("good", "warning")
+    assert second.what == "example.com: the CAA records at example.com do not allow second.test"
+    assert second.hint == 'add the record: example.com. CAA 0 issue "second.test"'
+
+
+def test_a_fallback_ca_out_of_reach_is_a_warning() -> None:
+    world = well()
+    world.second.trouble = AuthorityError("the CA does not answer")
+
+    findings = [one for one in diagnose(world.keeper(), [FALLING_BACK], AROUND) if one.check in ("CA", "CAA")]
+
+    assert [one.result for one in findings] == ["good", "warning", "good", "unknown"]
 
 
 def test_a_ca_out_of_reach_is_bad_and_its_caa_unknown() -> None:
