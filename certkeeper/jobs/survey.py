@@ -11,6 +11,7 @@ from certkeeper import __version__
 from certkeeper.core import index as indexes
 from certkeeper.core.ari import Information, Silence, Window
 from certkeeper.core.decision import Held
+from certkeeper.core.document import is_name
 from certkeeper.core.errors import Conflict, DocumentError, StoreError
 from certkeeper.core.index import Facts, Index
 from certkeeper.jobs.case import told_of
@@ -26,8 +27,12 @@ def refreshed(keeper: Keeper) -> Index:
     names = sorted({*certificates, *journal})
     known = {name: index.facts.get(name, Facts()) for name in names}
     changed = [name for name in names if known[name].versions != (certificates.get(name), journal.get(name))]
-    facts = {**known, **_still_informed(known, read_facts(keeper, changed))}
-    return replace(index, facts=facts, version=version, vanished=frozenset(index.facts) - frozenset(names))
+    # What cannot be a name is not ours: S3's console, for one, makes an object of each "folder".
+    ours = [name for name in changed if is_name(name)]
+    facts = {**known, **_still_informed(known, read_facts(keeper, ours))}
+    for stranger in {*changed} - {*ours}:
+        del facts[stranger]
+    return replace(index, facts=facts, version=version, vanished=frozenset(index.facts) - frozenset(facts))
 
 
 def _still_informed(before: Mapping[str, Facts], now: Mapping[str, Facts]) -> dict[str, Facts]:

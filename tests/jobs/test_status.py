@@ -11,6 +11,7 @@ import pytest
 from certkeeper.core import index as indexes
 from certkeeper.core.ari import Window
 from certkeeper.core.errors import AuthorityError, DocumentError, StoreError
+from certkeeper.core.index import Facts
 from certkeeper.core.journal import Claim, Entry
 from certkeeper.core.model import Account, CertificateSpec, TxtRecord
 from certkeeper.core.order import Challenge
@@ -244,6 +245,21 @@ def test_a_name_that_is_gone_from_the_store_is_gone_from_the_index_too() -> None
     world.records.delete("journal/api")
 
     tick(world.keeper(), [WWW])
+
+    assert set(indexes.read(world.records)[0].facts) == {"www"}
+
+
+@pytest.mark.parametrize("object_key", ["certificates/", "journal/", "certificates/old/", "journal/.DS_Store"])
+def test_what_cannot_be_a_name_is_none_of_ours_and_in_no_index(object_key: str) -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    world.records.write(object_key, b"", None)
+    keeper = world.keeper()
+    index, version = indexes.read(world.records)
+    phantom = Facts(unreadable="of a version that took it for a name")
+    indexes.write(world.records, replace(index, facts={**index.facts, object_key.partition("/")[2]: phantom}), version)
+
+    tick(keeper, [WWW])
 
     assert set(indexes.read(world.records)[0].facts) == {"www"}
 
