@@ -5,9 +5,10 @@ dimension of the gauges; CERTKEEPER_TOPIC, the ARN of the topic for notices, if 
 
 Event: {"names": ["example.com"], "force": false, "spend_reserve": false}, all optional; {"staging": true} rehearses;
 {"alert": "test"} sends a trial notice, {"account": "show", "directories": [...]} is `certkeeper account`, {"rollback":
-NAME, "revision": 7, "release": false} and {"revoke": NAME, "reason": "superseded", "revision": 7} are the commands of
-these names (a revocation is finished by a tick; without a reason it tells whether it is). "restarts" is our own: how
-often a tick that ran out of time has started itself.
+NAME, "revision": 7, "release": false}, {"revoke": NAME, "reason": "superseded", "revision": 7}, {"history": NAME} and
+{"rename": OLD, "to": NEW} are the commands of these names. A revocation is finished by a tick; without a reason it
+tells whether it is. A name is renamed once the stored settings, which are not ours to change, have the new one; before
+that it is only told whether it can be. "restarts" is our own: how often a tick that ran out of time has started itself.
 
 It raises only if the tick itself could not run; a name that failed is an outcome. Whoever asks for names, be it for
 `[]`, all of them, is answered with every outcome; a run that nobody waits for with their number, since Lambda makes a
@@ -31,8 +32,9 @@ from certkeeper.core.errors import AuthorityError, CertkeeperError, FunctionErro
 from certkeeper.core.failures import hint_of, sentence
 from certkeeper.core.model import REASONS
 from certkeeper.core.report import accounts_json, outcomes_json
-from certkeeper.jobs.history import release, rollback, told
+from certkeeper.jobs.history import history, listed, release, rollback, told
 from certkeeper.jobs.rehearsal import rehearse
+from certkeeper.jobs.rename import copied, refuse
 from certkeeper.jobs.revoke import is_done, wish, without_replacement
 from certkeeper.jobs.rollover import VERBS
 from certkeeper.jobs.tick import Report, tick
@@ -58,7 +60,7 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     try:
         if event.get("alert") == "test":
             return _alerted()
-        for word, answer in (("account", _account), ("rollback", _rollback), ("revoke", _revoke)):
+        for word, answer in COMMANDS.items():
             if word in event:
                 return {**answer(event, deadline), "version": __version__}
         return _attended(event, deadline)
@@ -140,11 +142,46 @@ def _revoke(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     return answer
 
 
+def _history(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
+    name = _name(event, "history")
+    with wiring.wired(wiring.stored_settings(_store()), deadline) as wired:
+        return listed(name, history(wired.keeper, name))
+
+
+def _rename(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
+    old, new = _name(event, "rename"), _name(event, "to")
+    settings = wiring.stored_settings(_store())
+    wanted = {spec.name: spec for spec in settings.specs}
+    if (old in wanted) == (new in wanted):
+        which = "both of" if old in wanted else "neither of"
+        raise SettingsError(
+            f"the stored settings name {which} {old} and {new}", "certkeeper deploy stores others; --here does without"
+        )
+    with wiring.wired(settings, deadline) as wired:
+        if old in wanted:
+            refuse(wired.keeper, wanted[old], new)
+            return {"renamed": False, "serial_number": None}
+        taken = copied(wired.keeper, old, new)
+    answer = {"renamed": True, "serial_number": taken.chain.serial_number if taken else None}
+    log({"rename": old, "to": new, **answer})
+    return answer
+
+
+def _name(event: dict[str, Any], word: str) -> str:
+    name = event.get(word)
+    if not isinstance(name, str) or not is_name(name):
+        raise SettingsError(f"the event names no certificate: {word}")
+    return name
+
+
 def _name_and_revision(event: dict[str, Any], word: str) -> tuple[str, int | None]:
     name, revision = event[word], event.get("revision")
     if not isinstance(name, str) or not is_name(name) or not isinstance(revision, int | None):
         raise SettingsError(f"the event names no certificate and revision to {word}")
     return name, revision
+
+
+COMMANDS = {"account": _account, "rollback": _rollback, "revoke": _revoke, "history": _history, "rename": _rename}
 
 
 def _rehearsed(settings: Settings, deadline: timedelta) -> dict[str, Any]:

@@ -182,6 +182,47 @@ def test_what_has_nothing_to_be_revoked_or_made_current_says_so_and_no_tick_runs
     assert deployment.asked == []
 
 
+def test_a_name_without_a_certificate_has_no_history(deployment: Deployment) -> None:
+    answer, _ = deployment.call({"history": "www"})
+
+    assert answer == {"name": "www", "history": [], "version": __version__}
+    assert deployment.asked == []
+
+
+def test_a_name_is_renamed_only_once_the_settings_that_are_not_the_functions_say_so(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, ...]] = []
+    monkeypatch.setattr(door, "refuse", lambda keeper, spec, new: done.append(("look", spec.name, new)))
+    monkeypatch.setattr(door, "copied", lambda keeper, old, new: done.append(("copy", old, new)))
+
+    before, _ = deployment.call({"rename": "www", "to": "new"})
+    after, _ = deployment.call({"rename": "old", "to": "www"})
+
+    assert done == [("look", "www", "new"), ("copy", "old", "www")]
+    assert (before["renamed"], after["renamed"]) == (False, True)
+    for old, new, which in (("www", "api", "both of"), ("one", "other", "neither of")):
+        with pytest.raises(door.TickError, match=which):
+            deployment.call({"rename": old, "to": new})
+    assert len(done) == 2
+    assert deployment.asked == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"history": "../settings"},
+        {"history": ["www"]},
+        {"rename": "www"},
+        {"rename": "www", "to": "a/b"},
+        {"rename": 1},
+    ],
+)
+def test_what_names_no_certificate_raises(deployment: Deployment, event: dict[str, Any]) -> None:
+    with pytest.raises(door.TickError, match="names no certificate"):
+        deployment.call(event)
+
+
 def test_a_rehearsal_is_no_tick_and_moves_no_gauge(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     rehearsed: list[tuple[str, str]] = []
 

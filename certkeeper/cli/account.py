@@ -22,7 +22,7 @@ def run(said: Namespace) -> int:
     settings = read_settings(said)
     directories = _directories(settings, said.ca, only_first=said.what != "show")
     tell = progress(said.verbose)
-    if settings.deployment is not None and not said.here:
+    if remotely.is_asked(settings, said):
         answer = remotely.answered(settings, {"account": said.what, "directories": directories}, tell, "accounts")
     else:
         with wiring.wired(settings, LOOK, tell) as wired:

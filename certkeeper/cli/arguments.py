@@ -119,7 +119,7 @@ def _renew(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )  # fmt: skip
     _names(command)
     _json(command)
-    command.add_argument("--here", action="store_true", help="run here, even where a function is deployed")
+    _here(command)
     command.add_argument("--force", action="store_true", help="renew although nothing is due; spends the CA's budget")
     command.add_argument(
         "--spend-reserve", action="store_true", help="spend the last certificate that the CA allows this week"
@@ -155,6 +155,10 @@ def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     page.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's way
 
 
+def _here(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--here", action="store_true", help="run here, even where a function is deployed")
+
+
 def _name(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME", help="a certificate's name")
 
@@ -167,7 +171,7 @@ def _account(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("what", choices=("show", "rollover"), help="what to do")
     command.add_argument("--ca", metavar="DIRECTORY", help="of which CA (default: that of [ca]; show: all)")
     _json(command)
-    command.add_argument("--here", action="store_true", help="run here, even where a function is deployed")
+    _here(command)
     command.add_argument("--verbose", action="store_true", help="tell progress though stderr is not a terminal")
 
 
@@ -178,6 +182,7 @@ def _history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )  # fmt: skip
     _name(command)
     _json(command)
+    _here(command)
 
 
 def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -193,7 +198,7 @@ def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "revision", nargs="?", type=int, metavar="REVISION", help="as history lists it (default: the one before)"
     )
     which.add_argument("--release", action="store_true", help="let what is current be renewed again when it is due")
-    command.add_argument("--here", action="store_true", help="run here, even where a function is deployed")
+    _here(command)
 
 
 def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -224,6 +229,7 @@ def _rename(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )  # fmt: skip
     command.add_argument("name", metavar="OLD", help="its name so far, which stays stored until it is forgotten")
     command.add_argument("new_name", metavar="NEW", help="its new name")
+    _here(command)
 
 
 def _revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -239,7 +245,7 @@ def _revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         metavar="REVISION",
         help="an earlier one, as history lists it (default: the current one)",
     )
-    command.add_argument("--here", action="store_true", help="run here, even where a function is deployed")
+    _here(command)
     command.add_argument("--yes", action="store_true", help="do not ask")
 
 

@@ -11,23 +11,28 @@ from certkeeper.cli.loading import read_settings
 from certkeeper.cli.terminal import GOOD, interruptible, print_data, progress, talk
 from certkeeper.core.document import instant
 from certkeeper.core.errors import SettingsError
-from certkeeper.jobs.history import history, release, rollback, told
+from certkeeper.jobs.history import history, listed, release, rollback, told
 
 LOOK = timedelta(minutes=2)
 
 
 def run_history(said: Namespace) -> int:
-    with wiring.wired(read_settings(said), LOOK) as wired:
-        found = history(wired.keeper, said.name)
-    if not found:
+    settings = read_settings(said)
+    if remotely.is_asked(settings, said):
+        found = remotely.answered(settings, {"history": said.name}, progress(verbose=False), "history")
+    else:
+        with wiring.wired(settings, LOOK) as wired:
+            found = listed(said.name, history(wired.keeper, said.name))
+    rows, ours = found["history"], {key: found[key] for key in ("name", "history")}
+    if not rows:
         raise SettingsError(f"nothing is stored for {said.name}", "see what is: certkeeper status")
-    print_data(said, lambda: render.history_json(said.name, found), lambda colour: render.history_text(found, colour))
+    print_data(said, lambda: ours, lambda colour: render.history_text(rows, colour))
     return GOOD
 
 
 def run_rollback(said: Namespace) -> int:
     settings, tell = read_settings(said), progress(verbose=True)
-    if settings.deployment is not None and not said.here:
+    if remotely.is_asked(settings, said):
         event: dict[str, object] = {"rollback": said.name, "revision": said.revision, "release": said.release}
         new = remotely.answered(settings, event, tell, "revision")
     else:

@@ -134,7 +134,7 @@ def _renew(said: Namespace) -> int:
     specs = chosen(settings, said.names)
     rehearsal = settings.rehearsal(said.names) if said.staging else None
     ask = Ask(by_name=bool(said.names), force=said.force, spend_reserve=said.spend_reserve)
-    if settings.deployment is not None and not said.here:
+    if remotely.is_asked(settings, said):
         return _renewed(said, remotely.renewed(settings, said.names, ask, progress(said.verbose), staging=said.staging))
     deadline = timedelta(seconds=said.deadline)
     with (

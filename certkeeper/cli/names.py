@@ -6,18 +6,20 @@ The settings come first. Whatever is killed between them and the store is finish
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 from certkeeper import wiring
-from certkeeper.cli import edits, render
+from certkeeper.cli import edits, remotely, render
 from certkeeper.cli.settings_place import Places, places
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, complain, confirm, interruptible, progress, talk
-from certkeeper.core.errors import DocumentError, SettingsError
+from certkeeper.core.errors import DocumentError, SettingsError, StoreError
 from certkeeper.jobs.forget import forget, is_stored
 from certkeeper.jobs.history import history
 from certkeeper.jobs.keeper import Keeper
-from certkeeper.jobs.rename import copied, refuse_what_is_to_be_revoked
-from certkeeper.jobs.status import plan
+from certkeeper.jobs.rename import copied, refuse
 
 DEADLINE = timedelta(minutes=5)
 
@@ -30,24 +32,30 @@ def run_add(said: Namespace) -> int:
     if found.naming(said.name) and not found.says(said.name, keys):
         where = next(file for file in there if file)
         raise SettingsError(f"there is a certificate called {said.name!r} already", f"change its table in {where}")
-    found.add(lambda text, file: edits.with_certificate(text, file, said.name, keys))
-    return GOOD if said.no_renew else _renewed(said, found, said.name)
-
-
-def _renewed(said: Namespace, found: Places, name: str) -> int:
-    if found.files is not None and found.settings.deployment is not None:
-        talk("the function does not know of it yet")
-        talk(f"hint: certkeeper deploy, then: certkeeper renew {name}")
+    with _telling_who_may():
+        found.add(lambda text, file: edits.with_certificate(text, file, said.name, keys))
+    if found.settings.deployment is not None:
+        talk("the function has no right to prove it yet")
+        talk(f"hint: {' '.join(['certkeeper', *_where(said), 'deploy'])} gives it that, and has it obtained")
         return GOOD
+    return GOOD if said.no_renew else _renewed(said, said.name)
+
+
+def _renewed(said: Namespace, name: str) -> int:
     from certkeeper.cli.main import main
 
-    where = ["--from", said.store] if said.store else ["--config", said.config] if said.config else []
-    return main([*where, "renew", name])
+    here = ["--here"] if getattr(said, "here", False) else []
+    return main([*_where(said), "renew", name, *here])
+
+
+def _where(said: Namespace) -> list[str]:
+    return ["--from", said.store] if said.store else ["--config", said.config] if said.config else []
 
 
 def run_forget(said: Namespace) -> int:
     found, name = places(said), said.name
     with (
+        _telling_who_may("no function does this: it cannot delete certificates"),
         wiring.wired(found.settings, DEADLINE, progress(verbose=True)) as wired,
         interruptible(wired.stop),
     ):
@@ -97,33 +105,54 @@ def run_rename(said: Namespace) -> int:
         )
     if not begun and found.naming(new):
         raise SettingsError(f"there is a certificate called {new!r} already", "choose another name")
+    if not begun:
+        _refuse(said, found)
+        with _telling_who_may():
+            found.edit(old, lambda text, file: edits.renamed(text, file, old, new))
+    taken = _copied(said, found)
+    talk(f"{old} stays stored, as retired, and is not renewed any more")
+    talk(f"hint: let instances ask for {new}, with the right to read it; then: certkeeper forget {old}")
+    if taken is not None:
+        talk(f"{new}: {taken} is held under this name too; nothing was ordered")
+        return GOOD
+    return _renewed(said, new)
+
+
+def _refuse(said: Namespace, found: Places) -> None:
+    """Raise SettingsError, or FunctionError if it is the function that says so, if it must not be renamed so."""
+    if remotely.is_asked(found.settings, said):
+        _asked(said, found)
+        return
+    (spec,) = (spec for spec in found.settings.specs if spec.name == said.name)
+    with wiring.wired(found.settings, DEADLINE, progress(verbose=True)) as wired:
+        refuse(wired.keeper, spec, said.new_name)
+
+
+def _copied(said: Namespace, found: Places) -> str | None:
+    """The serial number of what is held under both names now; None if it must be obtained anew."""
+    if remotely.is_asked(found.settings, said):
+        serial_number: str | None = _asked(said, found)["serial_number"]
+        return serial_number
     with (
         wiring.wired(found.settings, DEADLINE, progress(verbose=True)) as wired,
         interruptible(wired.stop),
     ):
-        if not begun:
-            _check(wired.keeper, found, old, new)
-            found.edit(old, lambda text, file: edits.renamed(text, file, old, new))
-        taken = copied(wired.keeper, old, new)
-    talk(f"{old} stays stored, as retired, and is not renewed any more")
-    talk(f"hint: let instances ask for {new}, with the right to read it; then: certkeeper forget {old}")
-    if taken is not None:
-        talk(f"{new}: {taken.chain.serial_number} is held under this name too; nothing was ordered")
-        return GOOD
-    return _renewed(said, found, new)
+        taken = copied(wired.keeper, said.name, said.new_name)
+    return taken.chain.serial_number if taken else None
 
 
-def _check(keeper: Keeper, found: Places, old: str, new: str) -> None:
-    """Raise SettingsError if the new name is taken in the store, its certificate would cost the reserve, or what has
-    the old one is to be revoked.
-    """
-    refuse_what_is_to_be_revoked(keeper, old)
-    if is_stored(keeper, new):
-        raise SettingsError(f"something is stored under {new!r}", f"if it is of no use: certkeeper forget {new}")
-    (spec,) = (spec for spec in found.settings.specs if spec.name == old)
-    scarce = [one for one in plan(keeper, [spec])[0].budget if not one.allows()]
-    if spec.sealing != "store" and scarce:
-        raise SettingsError(
-            f"{new} would be a new certificate, and the CA's limits leave too little for it",
-            f"rename it after {render.minute(max(one.possible_from() for one in scarce))}; see: certkeeper plan {old}",
-        )
+def _asked(said: Namespace, found: Places) -> dict[str, Any]:
+    event: dict[str, object] = {"rename": said.name, "to": said.new_name}
+    return remotely.answered(found.settings, event, progress(verbose=True), "renamed")
+
+
+@contextmanager
+def _telling_who_may(also: str = "") -> Iterator[None]:
+    """Name the role that may, where this one may not."""
+    try:
+        yield
+    except StoreError as error:
+        if "AccessDenied" not in error.message:
+            raise
+        why = f"; {also}" if also else ""
+        raise StoreError(error.message, f"it takes the rights of a deployer: docs/iam.md, Deployer{why}") from None

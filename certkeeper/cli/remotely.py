@@ -1,8 +1,9 @@
-"""`renew` by the deployed function: it is asked, followed while it works, and its answer read."""
+"""Commands that the deployed function carries out: it is asked, followed while it works, and its answer read."""
 
 from __future__ import annotations
 
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +18,11 @@ from certkeeper.jobs.tick import Report
 
 LOOK_EVERY = 2.0
 Tell = Callable[[str, str], None]
+
+
+def is_asked(settings: config.Settings, said: Namespace) -> bool:
+    """Whether a command is the function's: one is deployed, and nobody said --here."""
+    return settings.deployment is not None and not said.here
 
 
 def renewed(settings: config.Settings, names: Sequence[str], ask: Ask, tell: Tell, *, staging: bool = False) -> Report:

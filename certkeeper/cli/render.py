@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from certkeeper import __version__
 from certkeeper.core.budget import EXACT_SET, FAILED_AUTHORIZATIONS, ORDERS, REGISTERED_DOMAIN, Budget
+from certkeeper.core.document import instant as from_text
 from certkeeper.core.document import written
 from certkeeper.core.model import Outcome
-from certkeeper.jobs.history import Earlier
 from certkeeper.jobs.status import Planned, Status, Survey
 
 COLOURS = {
@@ -123,33 +123,16 @@ def budget_fields(budgets: Sequence[Budget]) -> dict[str, Any] | None:
     } or None
 
 
-def history_json(name: str, found: Sequence[Earlier]) -> dict[str, Any]:
-    return {"name": name, "history": [_history_fields(one) for one in found]}
+def history_text(rows: Sequence[Mapping[str, Any]], colour: bool) -> str:
+    """`rows` as `jobs.history.listed` has them."""
+    cells = [_history_row(one) for one in rows]
+    return table(("REVISION", "SERIAL", "FROM", "EXPIRES", "ISSUER", "STATE"), cells, colour)
 
 
-def _history_fields(one: Earlier) -> dict[str, Any]:
-    chain = one.certificate.chain if one.certificate else None
-    return {
-        "revision": one.revision,
-        "serial_number": chain.serial_number if chain else None,
-        "not_before": instant(chain.validity.not_before) if chain else None,
-        "not_after": instant(chain.validity.not_after) if chain else None,
-        "issuer": chain.issuer if chain else None,
-        "current": one.current,
-        "pinned": one.pinned,
-        "problem": one.problem,
-    }
-
-
-def history_text(found: Sequence[Earlier], colour: bool) -> str:
-    rows = []
-    for one in found:
-        chain = one.certificate.chain if one.certificate else None
-        word = "pinned" if one.pinned else "current" if one.current else one.problem or "earlier"
-        dates = (minute(chain.validity.not_before), minute(chain.validity.not_after)) if chain else ("-", "-")
-        serial, issuer = (chain.serial_number, chain.issuer) if chain else ("-", "-")
-        rows.append((str(one.revision), serial, *dates, issuer, word))
-    return table(("REVISION", "SERIAL", "FROM", "EXPIRES", "ISSUER", "STATE"), rows, colour)
+def _history_row(one: Mapping[str, Any]) -> tuple[str, ...]:
+    word = "pinned" if one["pinned"] else "current" if one["current"] else one["problem"] or "earlier"
+    dates = (minute(from_text(one[key]) if one[key] else None) for key in ("not_before", "not_after"))
+    return (str(one["revision"]), one["serial_number"] or "-", *dates, one["issuer"] or "-", word)
 
 
 def status_json(survey: Survey) -> dict[str, Any]:

@@ -40,13 +40,9 @@ def run(said: Namespace) -> int:
     return status
 
 
-def _asks_the_function(settings: config.Settings, said: Namespace) -> bool:
-    return settings.deployment is not None and not said.here
-
-
 def _wished(settings: config.Settings, said: Namespace, *, wanted: bool) -> tuple[str, str]:
     """The serial number of what is to be revoked, and the reason."""
-    if _asks_the_function(settings, said):
+    if remotely.is_asked(settings, said):
         event: dict[str, object] = {"revoke": said.name, "reason": said.reason, "revision": said.revision}
         answer = remotely.answered(settings, event, progress(verbose=True), "serial_number")
         if answer.get("error"):
@@ -60,7 +56,7 @@ def _wished(settings: config.Settings, said: Namespace, *, wanted: bool) -> tupl
 
 
 def _is_done(settings: config.Settings, said: Namespace) -> bool:
-    if _asks_the_function(settings, said):
+    if remotely.is_asked(settings, said):
         return bool(remotely.answered(settings, {"revoke": said.name}, progress(verbose=True), "done")["done"])
     with wiring.wired(settings, LOOK) as wired:
         return is_done(wired.keeper, said.name)

@@ -7,6 +7,7 @@ that was killed has either happened or not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -88,6 +89,25 @@ def release(keeper: Keeper, name: str) -> Certificate:
     new = persistently(name, lambda: _released(keeper, name))
     survey.catch_up(keeper)
     return new
+
+
+def listed(name: str, found: Sequence[Earlier]) -> dict[str, Any]:
+    """The object that `history --json` prints and the function answers. No word of private keys."""
+    return {"name": name, "history": [_fields(one) for one in found]}
+
+
+def _fields(one: Earlier) -> dict[str, Any]:
+    chain = one.certificate.chain if one.certificate else None
+    return {
+        "revision": one.revision,
+        "serial_number": chain.serial_number if chain else None,
+        "not_before": written(chain.validity.not_before) if chain else None,
+        "not_after": written(chain.validity.not_after) if chain else None,
+        "issuer": chain.issuer if chain else None,
+        "current": one.current,
+        "pinned": one.pinned,
+        "problem": one.problem,
+    }
 
 
 def told(new: Certificate) -> dict[str, Any]:

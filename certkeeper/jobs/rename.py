@@ -7,10 +7,12 @@ from dataclasses import replace
 from certkeeper.core.certificates import next_revision
 from certkeeper.core.errors import SettingsError
 from certkeeper.core.journal import Claim, Entry
-from certkeeper.core.model import Certificate
+from certkeeper.core.model import Certificate, CertificateSpec
 from certkeeper.jobs import survey
 from certkeeper.jobs.case import believe, persistently
+from certkeeper.jobs.forget import is_stored
 from certkeeper.jobs.keeper import Keeper
+from certkeeper.jobs.status import plan
 
 
 def copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
@@ -41,6 +43,22 @@ def _copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
     keeper.certificates.write(certificate, version)
     keeper.journal.write(new, replace(entry, claim=None, revision=certificate.revision), at)
     return certificate
+
+
+def refuse(keeper: Keeper, spec: CertificateSpec, new: str) -> None:
+    """Raise SettingsError if the certificate cannot be called `new`: something is stored there, what has the old name
+    is to be revoked, or the new certificate that it takes would cost the reserve. Raises StoreError, DocumentError.
+    """
+    refuse_what_is_to_be_revoked(keeper, spec.name)
+    if is_stored(keeper, new):
+        raise SettingsError(f"something is stored under {new!r}", f"if it is of no use: certkeeper forget {new}")
+    scarce = [] if spec.sealing == "store" else [one for one in plan(keeper, [spec])[0].budget if not one.allows()]
+    if scarce:
+        possible = max(one.possible_from() for one in scarce)
+        raise SettingsError(
+            f"{new} would be a new certificate, and the CA's limits leave too little for it",
+            f"rename it after {possible:%Y-%m-%d %H:%M}Z; see: certkeeper plan {spec.name}",
+        )
 
 
 def refuse_what_is_to_be_revoked(keeper: Keeper, name: str) -> None:

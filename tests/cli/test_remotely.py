@@ -18,7 +18,7 @@ from certkeeper.cli.terminal import BAD_NEWS, GOOD, NO_NEWS
 from certkeeper.core.errors import FunctionError
 from certkeeper.core.model import Outcome
 from certkeeper.core.report import outcomes_json
-from tests.fakes import START
+from tests.fakes import START, InMemoryRecords
 
 SETTINGS = """\
 store = "s3://bucket/prod"
@@ -132,6 +132,64 @@ def test_a_revocation_is_the_functions_from_the_wish_to_the_last_look(
         {"revoke": "www"},
     ]
     assert ("4a1b is revoked (keyCompromise)" in capsys.readouterr().err) == done
+
+
+def test_the_history_is_the_functions(function: FakeFunction, capsys: Captured) -> None:
+    row = {"revision": 7, "serial_number": "4a1b", "not_before": "2026-11-23T12:00:00Z"}
+    row |= {"not_after": "2027-02-21T12:00:00Z", "issuer": "R3", "current": True, "pinned": False, "problem": None}
+    function.answer = {"name": "www", "history": [row], "version": "0.1.0"}
+
+    assert main(["history", "www"]) == GOOD
+    assert "7         4a1b    2026-11-23 12:00Z  2027-02-21 12:00Z  R3      current" in capsys.readouterr().out
+    assert main(["history", "www", "--json"]) == GOOD
+    assert json.loads(capsys.readouterr().out) == {"name": "www", "history": [row]}
+    function.answer["history"] = []
+    assert main(["history", "www"]) == NO_NEWS
+    assert function.asked == [{"history": "www"}] * 3
+    assert "nothing is stored for www" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("taken", [None, "4a1b"])
+def test_the_store_is_renamed_by_the_function_around_the_change_of_the_settings(
+    function: FakeFunction, capsys: Captured, monkeypatch: pytest.MonkeyPatch, taken: str | None
+) -> None:
+    records = InMemoryRecords()
+    monkeypatch.setattr(wiring, "records_of", lambda store, bucket_owner: records)
+    records.write("settings.toml", SETTINGS.encode(), None)
+    function.answer = {"renamed": True, "serial_number": taken, **outcomes_json([replace(RENEWED, name="new")])}
+
+    assert main(["rename", "www", "new"]) == GOOD
+
+    rename: list[dict[str, Any]] = [{"rename": "www", "to": "new"}] * 2
+    renew = [] if taken else [{"names": ["new"], "force": False, "spend_reserve": False}]
+    assert function.asked == rename + renew
+    wanted = SETTINGS.replace("[certificates.www]", '[certificates."new"]')
+    assert (Path("certkeeper.toml").read_text(), records.objects["settings.toml"][0].decode()) == (wanted, wanted)
+    assert ("4a1b is held under this name too" in capsys.readouterr().err) == (taken is not None)
+
+
+def test_what_the_function_does_not_let_be_renamed_stays_in_the_settings(
+    function: FakeFunction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "records_of", lambda store, bucket_owner: InMemoryRecords())
+    function.refuse = FunctionError("the function prod could not run: something is stored under 'new'")
+
+    assert main(["rename", "www", "new"]) == NO_NEWS
+    assert Path("certkeeper.toml").read_text() == SETTINGS
+
+
+def test_what_is_added_waits_for_the_deployment_that_gives_the_function_its_rights(
+    function: FakeFunction, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = InMemoryRecords()
+    monkeypatch.setattr(wiring, "records_of", lambda store, bucket_owner: records)
+    records.write("settings.toml", SETTINGS.encode(), None)
+
+    assert main(["--from", "s3://bucket/prod", "add", "api", "api.example.com"]) == GOOD
+
+    assert '[certificates."api"]' in records.objects["settings.toml"][0].decode()
+    assert function.asked == []
+    assert "certkeeper --from s3://bucket/prod deploy" in capsys.readouterr().err
 
 
 def test_a_function_that_does_not_know_the_question_is_said(function: FakeFunction, capsys: Captured) -> None:
