@@ -302,7 +302,9 @@ def test_every_field_of_the_journal_is_described() -> None:
     )
     claim, records = journal.Claim("holder", timedelta(minutes=15)), (TxtRecord("Z1", "name", "value", "arn"),)
     revocation = Revocation("4a1b", "00", "https://ca.test/directory", "superseded", "pem")
-    entry = journal.Entry(claim, pending, records, FAILURE, spent=SPENT, revocation=revocation)
+    entry = journal.Entry(
+        claim, pending, records, FAILURE, spent=SPENT, revocation=revocation, asked_to_wait=FAILURE.troubles
+    )
     described = section(page("docs/formats.md"), "The journal entry: `journal/NAME`")
 
     assert field_names(journal.encode(entry, "www")) <= set(re.findall(r"`([^`]+)`", described))
@@ -330,7 +332,9 @@ def test_every_field_of_the_index_is_described() -> None:
     text = page("docs/formats.md")
     described = section(text, "The index: `index`") + section(text, "The journal entry: `journal/NAME`")
 
-    data = index.encode(index.Index(NOW, {"www": index.Facts(held=held, failure=FAILURE, spent=SPENT)}))
+    data = index.encode(
+        index.Index(NOW, {"www": index.Facts(held=held, failure=FAILURE, spent=SPENT, asked_to_wait=FAILURE.troubles)})
+    )
 
     assert field_names(data) <= set(re.findall(r"`([^`]+)`", described))
 

@@ -236,6 +236,7 @@ class Ledger:
         self._of: dict[str, tuple[Spent, ...]] = {}
         self._buckets: dict[tuple[str, str, str], dict[str, list[datetime]]] = {}
         self._holds: dict[str, Hold] = {}
+        self._waits: dict[str, dict[str, Hold]] = {}
 
     def put(self, name: str, spent: Iterable[Spent]) -> None:
         """What a name has spent, instead of what was put for it before."""
@@ -257,10 +258,14 @@ class Ledger:
         last = max((one.last for one in (known, hold) if one.last), default=None)
         self._holds[ca] = replace(longest, since=since, last=last)
 
-    def held_off(self, ca: str, now: datetime) -> Hold | None:
-        """Until when nobody may ask this CA for anything."""
-        hold = self._holds.get(ca)
-        return hold if hold is not None and now < hold.until else None
+    def wait(self, name: str, waits: Iterable[tuple[str, Hold]]) -> None:
+        """What CAs have asked for one name, be it that nothing fails any more; instead of what was told before."""
+        self._waits[name] = dict(waits)
+
+    def held_off(self, ca: str, now: datetime, name: str = "") -> Hold | None:
+        """Until when nobody may ask this CA for anything, or not for this name."""
+        known = (self._holds.get(ca), self._waits.get(name, {}).get(ca))
+        return max((one for one in known if one and now < one.until), key=lambda one: one.until, default=None)
 
     def ailing(self, ca: str, now: datetime) -> Hold | None:
         """What this CA has told everybody lately, even if it may be asked again by now."""

@@ -196,9 +196,14 @@ def _to_be_asked(
         failure,
         now,
         patience,
-        is_spent=lambda one: bool(_empty(one, held, now, ask, ledger)),
+        is_spent=lambda one: _is_refused(one, now, ledger) or bool(_empty(one, held, now, ask, ledger)),
         ailing=lambda ca: ledger.ailing(ca, now),
     )
+
+
+def _is_refused(spec: CertificateSpec, now: datetime, ledger: Ledger) -> bool:
+    hold = ledger.held_off(spec.ca, now, spec.name)
+    return hold is not None and hold.refusing
 
 
 def _pause(
@@ -230,7 +235,7 @@ def unaffordable(
     It is our own count, so the CA's word wins: what is overdue asks although everything seems to be spent, and if the
     CA refuses, its Retry-After is kept. Only failed authorizations are never risked: they cost what is proven next.
     """
-    hold = ledger.held_off(spec.ca, now)
+    hold = ledger.held_off(spec.ca, now, spec.name)
     if hold is not None:
         return Pause(reason, hold.until, hold.why)
     empty = _empty(spec, held, now, ask, ledger)

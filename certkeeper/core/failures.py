@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -89,6 +89,12 @@ class Trouble:
     not_before: datetime | None = None
     for_all_since: datetime | None = None
 
+    def hold(self, why: str) -> Hold | None:
+        """Until when it asked to wait; None if it did not."""
+        if self.not_before is None:
+            return None
+        return Hold(self.not_before, why, self.for_all_since, self.last, self.kind == "rateLimited")
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -126,10 +132,26 @@ class Failure:
     def holds(self) -> Iterator[tuple[str, Hold]]:
         """The CAs that have asked everybody to wait, and until when."""
         for one in self.troubles:
-            if one.for_all_since is not None and one.not_before is not None:
-                said = self.error if one.last == max(each.last for each in self.troubles) else one.kind
-                refusing = one.kind == "rateLimited"
-                yield one.ca, Hold(one.not_before, held_off(said), one.for_all_since, one.last, refusing)
+            said = self.error if one.last == max(each.last for each in self.troubles) else one.kind
+            hold = one.hold(held_off(said))
+            if hold is not None and one.for_all_since is not None:
+                yield one.ca, hold
+
+
+def still_asked_to_wait(failure: Failure | None, before: Iterable[Trouble], now: datetime) -> tuple[Trouble, ...]:
+    """What is to be remembered of a failure that is over, and of those before it: until when CAs have asked to wait,
+    unless it has passed. Whatever ends a failure, the CA's word stands (RFC 8555 section 6.6).
+    """
+    known = {one.ca: one for one in (*before, *(failure.troubles if failure else ()))}
+    return tuple(one for one in known.values() if one.not_before is not None and now < one.not_before)
+
+
+def waits(asked_to_wait: Iterable[Trouble]) -> Iterator[tuple[str, Hold]]:
+    """The CAs that are to be left alone though nothing fails, and until when."""
+    for one in asked_to_wait:
+        hold = one.hold(f"the CA asked to wait ({one.kind})" if one.kind else "the CA asked to wait")
+        if hold is not None:
+            yield one.ca, hold
 
 
 def wanted_of(spec: CertificateSpec) -> str:
@@ -286,11 +308,11 @@ def fields(failure: Failure) -> dict[str, object]:
     if failure.wanted is not None:
         said["wanted"] = failure.wanted
     if failure.troubles:
-        said["troubles"] = [_trouble_fields(one) for one in failure.troubles]
+        said["troubles"] = [trouble_fields(one) for one in failure.troubles]
     return said
 
 
-def _trouble_fields(trouble: Trouble) -> dict[str, object]:
+def trouble_fields(trouble: Trouble) -> dict[str, object]:
     return {
         "ca_directory": trouble.ca,
         "kind": trouble.kind,
@@ -312,12 +334,13 @@ def from_fields(said: dict[str, Any]) -> Failure:
         next_attempt=instant(said["next_attempt"]) if said["next_attempt"] else None,
         not_before=instant(said["not_before"]) if said["not_before"] else None,
         our_pause=instant(said["our_pause"]) if said.get("our_pause") else None,
-        troubles=tuple(_trouble(one) for one in said.get("troubles") or ()),
+        troubles=tuple(trouble_from_fields(one) for one in said.get("troubles") or ()),
         wanted=said.get("wanted"),
     )
 
 
-def _trouble(said: dict[str, Any]) -> Trouble:
+def trouble_from_fields(said: dict[str, Any]) -> Trouble:
+    """Raises like `from_fields`."""
     return Trouble(
         ca=str(said["ca_directory"]),
         kind=str(said["kind"]),

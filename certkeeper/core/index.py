@@ -17,7 +17,7 @@ from certkeeper.core.budget import Ledger, Limits, Spent, with_issued
 from certkeeper.core.decision import Ask, Held, Keep, Pause, Renew, decide
 from certkeeper.core.document import FORMAT, instant, written
 from certkeeper.core.errors import DocumentError
-from certkeeper.core.failures import Failure
+from certkeeper.core.failures import Failure, Trouble
 from certkeeper.core.model import CertificateSpec, Validity
 from certkeeper.core.ports import Records
 
@@ -39,6 +39,7 @@ class Facts:
     account_url: str | None = None
     issued: tuple[datetime, ...] = ()
     spent: tuple[Spent, ...] = ()
+    asked_to_wait: tuple[Trouble, ...] = ()
 
     @property
     def versions(self) -> tuple[str | None, str | None]:
@@ -70,16 +71,28 @@ def ledger_of(index: Index, limits: Mapping[str, Limits]) -> Ledger:
     """
     ledger = Ledger(limits)
     for name, facts in index.facts.items():
-        if facts.spent or facts.issued:
-            put(ledger, name, facts.spent, facts.held, facts.issued)
+        if facts.spent or facts.issued or facts.asked_to_wait:
+            put(ledger, name, facts.spent, facts.held, facts.issued, facts.asked_to_wait)
         for ca, hold in facts.failure.holds() if facts.failure else ():
             ledger.hold(ca, hold)
     return ledger
 
 
-def put(ledger: Ledger, name: str, spent: tuple[Spent, ...], held: Held | None, issued: tuple[datetime, ...]) -> None:
-    """Have the ledger know what a name has spent, by its journal and by its certificate."""
+def put(
+    ledger: Ledger,
+    name: str,
+    spent: tuple[Spent, ...],
+    held: Held | None,
+    issued: tuple[datetime, ...],
+    asked_to_wait: tuple[Trouble, ...],
+) -> None:
+    """Have the ledger know what a name has spent, by its journal and by its certificate, and what CAs have told it."""
     ledger.put(name, with_issued(spent, held.ca, held.identifiers, issued) if held else spent)
+    waits = tuple(failures.waits(asked_to_wait))
+    ledger.wait(name, waits)
+    for ca, hold in waits:
+        if hold.since is not None:
+            ledger.hold(ca, hold)
 
 
 def nothing_to_do(
@@ -157,6 +170,11 @@ def _facts_fields(facts: Facts) -> dict[str, Any]:
         "account_url": facts.account_url,
         "issued": [written(one) for one in facts.issued],
         **({"spent": [one.as_fields() for one in facts.spent]} if facts.spent else {}),
+        **(
+            {"asked_to_wait": [failures.trouble_fields(one) for one in facts.asked_to_wait]}
+            if facts.asked_to_wait
+            else {}
+        ),
     }
 
 
@@ -171,6 +189,7 @@ def _facts(fields: dict[str, Any]) -> Facts:
         account_url=fields["account_url"],
         issued=tuple(instant(one) for one in fields["issued"]),
         spent=tuple(Spent.from_fields(one) for one in fields.get("spent", ())),
+        asked_to_wait=tuple(failures.trouble_from_fields(one) for one in fields.get("asked_to_wait", ())),
     )
 
 

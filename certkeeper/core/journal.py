@@ -17,7 +17,7 @@ from certkeeper.core import failures
 from certkeeper.core.budget import Spent
 from certkeeper.core.document import FORMAT, instant, parse_object, written
 from certkeeper.core.errors import DocumentError
-from certkeeper.core.failures import Failure
+from certkeeper.core.failures import Failure, Trouble
 from certkeeper.core.model import Account, CertificateRequest, CertificateSpec, Revocation, Sealed, TxtRecord
 from certkeeper.core.ports import Records
 
@@ -61,7 +61,8 @@ class Entry:
     `records` are the TXT records that may stand in DNS because of us, `revision` is that of the certificate that was
     written last; a store that shows an older one cannot be believed. `spent` is what was spent of the CA's limits
     lately, written down before it is. `forgotten`: a person has taken the name out of settings and store. `revocation`
-    is what is to be revoked as soon as it is not held any more.
+    is what is to be revoked as soon as it is not held any more. `asked_to_wait` is what CAs have asked for in failures
+    that are over.
     """
 
     claim: Claim | None = None
@@ -72,6 +73,7 @@ class Entry:
     spent: tuple[Spent, ...] = ()
     forgotten: bool = False
     revocation: Revocation | None = None
+    asked_to_wait: tuple[Trouble, ...] = ()
 
     @property
     def closed(self) -> bool:
@@ -133,10 +135,16 @@ def is_wanted(pending: PendingOrder, spec: CertificateSpec) -> bool:
     )
 
 
-def settled(entry: Entry, order_url: str | None) -> Entry:
+def at_rest(entry: Entry, now: datetime) -> Entry:
+    """The entry once nothing fails any more."""
+    still = failures.still_asked_to_wait(entry.failure, entry.asked_to_wait, now)
+    return replace(entry, failure=None, asked_to_wait=still)
+
+
+def settled(entry: Entry, order_url: str | None, now: datetime) -> Entry:
     """The entry, less an order whose certificate is already the stored one, or is for a compromised private key."""
     if entry.pending is not None and entry.pending.url == order_url:
-        return replace(entry, pending=None, claim=None, failure=None)
+        return at_rest(replace(entry, pending=None, claim=None), now)
     if entry.pending is not None and entry.revocation is not None and entry.revocation.spoils(entry.pending.request):
         return replace(entry, pending=None)
     return entry
@@ -156,6 +164,7 @@ def encode(entry: Entry, name: str) -> bytes:
         "spent": [one.as_fields() for one in entry.spent] or None,
         "forgotten": entry.forgotten or None,
         "revocation": entry.revocation and _revocation_fields(entry.revocation),
+        "asked_to_wait": [failures.trouble_fields(one) for one in entry.asked_to_wait] or None,
     }
     return json.dumps(fields, indent=1, sort_keys=True).encode() + b"\n"
 
@@ -190,6 +199,7 @@ def _entry(fields: dict[str, Any]) -> Entry:
         spent=tuple(Spent.from_fields(one) for one in fields.get("spent") or ()),
         forgotten=bool(fields.get("forgotten")),
         revocation=_revocation(fields["revocation"]) if fields.get("revocation") else None,
+        asked_to_wait=tuple(failures.trouble_from_fields(one) for one in fields.get("asked_to_wait") or ()),
     )
 
 

@@ -149,7 +149,8 @@ class Run:
 
     def _note(self, case: Case) -> None:
         issued = case.held.issued if case.held else ()
-        put(self._ledger, case.spec.name, case.entry.spent, held(case.held), issued)
+        entry = case.entry
+        put(self._ledger, case.spec.name, entry.spent, held(case.held), issued, entry.asked_to_wait)
 
     def hold_off(self, case: Case, error: CertkeeperError) -> Hold | None:
         """If a CA wants to be left alone altogether, have the other names know. What it said, if it was another one
@@ -186,7 +187,7 @@ class Run:
     def held_off(self, case: Case) -> Hold | None:
         """Until when the case's CA is to be left alone."""
         with self._counting:
-            return self._ledger.held_off(case.spec.ca, self.keeper.clock.now())
+            return self._ledger.held_off(case.spec.ca, self.keeper.clock.now(), case.spec.name)
 
     def ailing_since(self, case: Case) -> datetime | None:
         """Since when the case's CA has been asking everybody to wait, whoever it has told so."""

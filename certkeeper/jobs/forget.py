@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from certkeeper.core.journal import Claim, Entry
+from certkeeper.core.journal import Claim, Entry, at_rest
 from certkeeper.core.model import TxtRecord
 from certkeeper.jobs import survey
 from certkeeper.jobs.case import persistently
@@ -37,7 +37,8 @@ def forget(keeper: Keeper, name: str) -> bool:
 def _forgotten(keeper: Keeper, name: str) -> tuple[TxtRecord, ...]:
     read = keeper.journal.read(name)
     claim, known = Claim(keeper.holder, keeper.term), read.entry
-    entry = Entry(claim, records=known.records, spent=known.spent, forgotten=True)
+    kept = at_rest(known, keeper.clock.now()).asked_to_wait
+    entry = Entry(claim, records=known.records, spent=known.spent, forgotten=True, asked_to_wait=kept)
     version = keeper.journal.write(name, entry, read.version)
     left = taken_away(keeper, entry.records)
     keeper.certificates.remove(name)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from certkeeper.core.ari import Window
+from certkeeper.core.ari import Information, Window
 from certkeeper.core.certificates import held, next_revision
 from certkeeper.core.decision import due_time, in_date, pinned
 from certkeeper.core.document import written
 from certkeeper.core.errors import ChainError, Conflict, DocumentError, SettingsError
-from certkeeper.core.journal import Claim, Read, settled
+from certkeeper.core.journal import Claim, Read, at_rest, settled
 from certkeeper.core.model import Certificate
 from certkeeper.jobs import survey
 from certkeeper.jobs.case import believe, persistently
@@ -79,8 +79,8 @@ def rollback(keeper: Keeper, name: str, revision: int | None = None) -> Certific
     if revision is None:
         # Chosen once: what a tick stores in between must not make the one current that was to be left.
         revision = _chosen(keeper, name, keeper.certificates.read(name)[0], None).revision
-    new = persistently(name, lambda: _rolled_back(keeper, name, revision))
-    survey.catch_up(keeper)
+    new, said = persistently(name, lambda: _rolled_back(keeper, name, revision))
+    survey.catch_up(keeper, {name: said} if said else None)
     return new
 
 
@@ -117,7 +117,7 @@ def told(new: Certificate) -> dict[str, Any]:
     return {"serial_number": new.chain.serial_number, "revision": new.revision, "due": written(due_time(facts))}
 
 
-def _rolled_back(keeper: Keeper, name: str, revision: int) -> Certificate:
+def _rolled_back(keeper: Keeper, name: str, revision: int) -> tuple[Certificate, Information | None]:
     read = keeper.journal.read(name)
     current, version = keeper.certificates.read(name)
     believe(current, read)
@@ -126,12 +126,12 @@ def _rolled_back(keeper: Keeper, name: str, revision: int) -> Certificate:
         raise SettingsError(f"revision {target.revision} of {name} is to be revoked", "take another one")
     if _is(target, current):
         assert current is not None  # noqa: S101 - _is() says so
-        return current if current.pinned_since else _written(keeper, read, current, version, current, pin=True)
-    _prove(keeper, target)
+        return current if current.pinned_since else _written(keeper, read, current, version, current, pin=True), None
+    said = _prove(keeper, target)
     new = _written(keeper, read, current, version, target, pin=True)
     keeper.history.remove(name, target.revision)  # it is the current one now
     keeper.history.prune(name)
-    return new
+    return new, said
 
 
 def _released(keeper: Keeper, name: str) -> Certificate:
@@ -148,7 +148,7 @@ def _written(
 ) -> Certificate:
     now, name = keeper.clock.now(), target.name
     # An order under way stays in the entry; a pin holds it up.
-    entry = settled(read.entry, current.order_url if current else None)
+    entry = settled(read.entry, current.order_url if current else None, now)
     entry = replace(entry, claim=Claim(keeper.holder, keeper.term))
     at = keeper.journal.write(name, entry, read.version)
     if current is not None and not _is(current, target):
@@ -161,7 +161,7 @@ def _written(
     )
     keeper.certificates.write(new, version)
     try:
-        keeper.journal.write(name, replace(entry, claim=None, failure=None, revision=new.revision), at)
+        keeper.journal.write(name, replace(at_rest(entry, now), claim=None, revision=new.revision), at)
     except Conflict:
         keeper.tell(name, "another run has taken it over meanwhile")
     return new
@@ -199,14 +199,14 @@ def _older(one: Earlier, current: Certificate | None) -> bool:
     return current is None or before < current.chain.validity.not_before
 
 
-def _prove(keeper: Keeper, target: Certificate) -> None:
-    """Raise ChainError unless it is whole, and the CA does not want it replaced."""
+def _prove(keeper: Keeper, target: Certificate) -> Information | None:
+    """What the CA says of it. Raises ChainError unless it is whole, and the CA does not want it replaced."""
     chain = keeper.chains.read(target.chain.pem)
     said = chain.serial_number, set(chain.identifiers), chain.spki_sha256
     if said != (target.chain.serial_number, set(target.chain.identifiers), target.request.spki_sha256):
         raise ChainError(f"revision {target.revision} is not what its document says", "take another one")
     if chain.certificate_id is None:
-        return
+        return None
     now = keeper.clock.now()
     information = keeper.renewal_information.ask(target.ca, chain.certificate_id, now)
     facts = held(replace(target, pinned_since=now))
@@ -214,3 +214,4 @@ def _prove(keeper: Keeper, target: Certificate) -> None:
         raise ChainError(
             f"the CA wants revision {target.revision} replaced; it may have been revoked", "take another one"
         )
+    return information

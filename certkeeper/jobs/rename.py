@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from certkeeper.core.certificates import next_revision
 from certkeeper.core.errors import SettingsError
-from certkeeper.core.journal import Claim, Entry
+from certkeeper.core.journal import Claim, Entry, at_rest
 from certkeeper.core.model import Certificate, CertificateSpec
 from certkeeper.jobs import survey
 from certkeeper.jobs.case import believe, persistently
@@ -35,9 +35,10 @@ def _copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
         return there
     refuse_what_is_to_be_revoked(keeper, old)
     claim, known = Claim(keeper.holder, keeper.term), read.entry
-    entry = Entry(claim, records=known.records, spent=known.spent)
-    at = keeper.journal.write(new, entry, read.version)
     now = keeper.clock.now()
+    kept = at_rest(known, now).asked_to_wait
+    entry = Entry(claim, records=known.records, spent=known.spent, asked_to_wait=kept)
+    at = keeper.journal.write(new, entry, read.version)
     # What it spent of the CA's limits is told by the old name, whose journal stays.
     certificate = replace(certificate, name=new, revision=next_revision(certificate, now), issued=())
     keeper.certificates.write(certificate, version)

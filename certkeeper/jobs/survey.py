@@ -68,6 +68,7 @@ def _facts_of(keeper: Keeper, name: str) -> Facts:
         account_url=certificate.account_url if certificate else None,
         issued=certificate.issued if certificate else (),
         spent=entry.spent,
+        asked_to_wait=entry.asked_to_wait,
     )
 
 
@@ -92,6 +93,10 @@ def _asked(keeper: Keeper, facts: Facts, now: datetime) -> Facts:
     return replace(facts, held=replace(facts.held, information=_latest(facts.held.information, answer)))
 
 
+def _informed(facts: Facts, said: Information) -> Facts:
+    return replace(facts, held=replace(facts.held, information=said)) if facts.held else facts
+
+
 def _is_time(held: Held | None, now: datetime) -> bool:
     if held is None or held.certificate_id is None or now >= held.validity.not_after:
         return False
@@ -105,10 +110,16 @@ def _latest(before: Information | None, answer: Information) -> Information:
     return answer
 
 
-def catch_up(keeper: Keeper) -> None:
-    """Have the index show what was just changed. Raises nothing: the next run does it otherwise."""
+def catch_up(keeper: Keeper, said: Mapping[str, Information] | None = None) -> None:
+    """Have the index show what was just changed, and what the CA has `said` of the certificates that these names have
+    now, so that it is not asked again before it wants to be. Raises nothing: the next run does it otherwise.
+    """
     try:
-        _, trouble = note(keeper, refreshed(keeper), ())
+        index = refreshed(keeper)
+        informed = {
+            name: _informed(index.facts[name], one) for name, one in (said or {}).items() if name in index.facts
+        }
+        _, trouble = note(keeper, replace(index, facts={**index.facts, **informed}), ())
     except StoreError as error:
         trouble = error
     if trouble is not None:

@@ -32,7 +32,7 @@ from certkeeper.core.errors import (
     StoreError,
 )
 from certkeeper.core.index import Index, ledger_of, nothing_to_do
-from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, is_wanted, settled, worth_finishing
+from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, at_rest, is_wanted, settled, worth_finishing
 from certkeeper.core.model import Account, Certificate, CertificateSpec, Chain, HostedZone, Outcome, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
 from certkeeper.core.ports import Presented
@@ -184,7 +184,7 @@ def _open(run: Run, case: Case) -> None:
     read = keeper.journal.read(spec.name)
     case.held, case.held_version = keeper.certificates.read(spec.name)
     believe(case.held, read)
-    case.entry = settled(read.entry, case.held.order_url if case.held else None)
+    case.entry = settled(read.entry, case.held.order_url if case.held else None, keeper.clock.now())
     elsewhere = case.entry.claim is not None and read.held_by_another(keeper.holder)
     decision = run.decided(case, _bound_to(case))
     case.pinned = isinstance(decision, Keep) and decision.pinned
@@ -658,7 +658,7 @@ def _conclude(run: Run, case: Case) -> None:
     if case.error is None:
         paused = case.outcome is not None and case.outcome.outcome == "waiting"
         pending = entry.pending if paused or case.pinned else None
-        entry = replace(entry, pending=pending, failure=entry.failure if paused else None)
+        entry = replace(entry if paused else at_rest(entry, run.keeper.clock.now()), pending=pending)
     try:
         _write(run, case, entry)
     except Conflict:

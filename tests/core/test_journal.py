@@ -68,11 +68,11 @@ def test_an_order_whose_certificate_is_stored_is_settled(order_url: str | None, 
     leftover = TxtRecord("Z", "n", "v")
     entry = Entry(claim=MINE, pending=PENDING, records=(leftover,))
 
-    assert settled(entry, order_url) == (Entry(records=(leftover,)) if done else entry)
+    assert settled(entry, order_url, START) == (Entry(records=(leftover,)) if done else entry)
 
 
 def test_an_entry_without_an_order_is_left_as_it_is() -> None:
-    assert settled(Entry(claim=MINE), None) == Entry(claim=MINE)
+    assert settled(Entry(claim=MINE), None, START) == Entry(claim=MINE)
 
 
 @pytest.mark.parametrize(

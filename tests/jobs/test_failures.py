@@ -15,11 +15,14 @@ from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, ChainError, DnsError, SealingError
 from certkeeper.core.failures import Failure
 from certkeeper.core.journal import Entry
-from certkeeper.core.model import Account, Chain, Outcome, Sealed, Validity
+from certkeeper.core.model import Account, Chain, FallbackCa, Outcome, Sealed, Validity
 from certkeeper.core.order import Authorization, Challenge, Order, Problem
+from certkeeper.jobs.forget import forget
+from certkeeper.jobs.history import release, rollback
 from certkeeper.jobs.keeper import Keeper
+from certkeeper.jobs.status import plan, status
 from certkeeper.jobs.tick import tick
-from tests.fakes import API, CA, START, WWW, Altered, FakeChains, FaultyRecords, World
+from tests.fakes import API, CA, SECOND_CA, START, WWW, Altered, FakeChains, FaultyRecords, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
@@ -61,6 +64,118 @@ def one_tick(keeper: Keeper, ask: Ask | None = None) -> Outcome:
 
 LIMITED = AuthorityError("too many certificates", kind="rateLimited", status=429, retry_after=30 * 3600.0)
 DOWN = AuthorityError("the CA at ca.test cannot be reached", "check the way out")
+
+
+# What the CA has asked for outlives the failure.
+
+
+OTHER = replace(WWW, key_type="rsa-2048")
+
+
+def refused_and_rolled_back(world: World) -> None:
+    tick(world.keeper(), [OTHER])
+    rollback(world.keeper(), "www")
+
+
+def refused_and_released(world: World) -> None:
+    refused_and_rolled_back(world)
+    release(world.keeper(), "www")
+
+
+def refused_and_not_wanted_any_more(world: World) -> None:
+    tick(world.keeper(), [OTHER])
+    tick(world.keeper(), [WWW])
+
+
+def refused_and_forgotten(world: World) -> None:
+    tick(world.keeper(), [OTHER])
+    forget(world.keeper(), "www")
+
+
+OVER = pytest.mark.parametrize(
+    "over", [refused_and_rolled_back, refused_and_released, refused_and_not_wanted_any_more, refused_and_forgotten]
+)
+
+
+def refused(over: Callable[[World], None]) -> World:
+    """Two certificates were had, the third was refused for 30 hours, and the failure is over an hour later."""
+    world = World()
+    for _ in range(2):
+        tick(world.keeper(), [WWW], Ask(force=True))
+        world.clock.later(DAY)
+    world.authority.refuse = [LIMITED]
+    over(world)
+    world.clock.later(HOUR)
+    return world
+
+
+@OVER
+def test_what_is_over_is_no_failure_though_the_ca_is_not_asked_before_it_wants_to_be(
+    over: Callable[[World], None],
+) -> None:
+    world = refused(over)
+    orders, asked_until = world.authority.new_orders, world.clock.now() + 29 * HOUR
+    seen = status(world.records, [WWW], world.clock.now()).statuses
+
+    (waiting,) = tick(world.keeper(), [OTHER], Ask(by_name=True, force=True)).outcomes
+    world.clock.time = asked_until - timedelta(minutes=1)
+    world.clock.later(timedelta(0))
+    (still,) = tick(world.keeper(), [OTHER], Ask(by_name=True, force=True)).outcomes
+    placed = world.authority.new_orders
+    world.clock.later(timedelta(minutes=2))
+    (renewed,) = tick(world.keeper(), [OTHER], Ask(by_name=True, force=True)).outcomes
+
+    assert [(one.last_error, one.failures) for one in seen] == [(None, 0)]
+    assert (waiting.outcome, waiting.error) == ("waiting", "the CA asked to wait (rateLimited)")
+    assert (waiting.next_attempt, still.next_attempt) == (asked_until, asked_until)
+    assert (still.outcome, placed) == ("waiting", orders)
+    assert renewed.outcome == "renewed"
+    assert entry_of(world).asked_to_wait == ()
+
+
+def test_plan_and_status_know_of_it_too() -> None:
+    world = refused(refused_and_not_wanted_any_more)
+
+    (planned,) = plan(world.keeper(), [OTHER])
+    (seen,) = status(world.records, [OTHER], world.clock.now()).statuses
+
+    assert (planned.action, planned.until) == ("wait", world.clock.now() + 29 * HOUR)
+    assert planned.reason.endswith("; the CA asked to wait (rateLimited)")
+    assert (seen.state, seen.waiting, seen.next_attempt) == ("due", "the CA asked to wait (rateLimited)", planned.until)
+
+
+def test_a_name_that_is_left_alone_only_by_the_first_ca_is_had_from_the_next_one() -> None:
+    world = refused(refused_and_not_wanted_any_more)
+
+    (outcome,) = tick(world.keeper(), [replace(OTHER, fallbacks=(FallbackCa(SECOND_CA),))]).outcomes
+
+    assert (outcome.outcome, len(world.second.issued)) == ("renewed", 1)
+    assert [one.ca for one in entry_of(world).asked_to_wait] == [CA]
+
+
+def test_a_name_that_is_at_rest_is_not_looked_at_for_what_the_ca_has_asked() -> None:
+    world = refused(refused_and_not_wanted_any_more)
+    version = world.keeper().journal.read("www").version
+
+    tick(world.keeper(), [WWW])
+
+    assert world.keeper().journal.read("www").version == version
+
+
+def test_a_ca_that_asked_all_to_wait_is_left_alone_by_the_others_though_the_name_it_told_is_at_rest() -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    world.authority.trouble = AuthorityError("busy", status=503, retry_after=6 * 3600.0)
+    tick(world.keeper(), [OTHER])
+    world.authority.trouble = None
+    tick(world.keeper(), [WWW])
+    world.clock.later(HOUR)
+
+    outcomes = tick(world.keeper(), [WWW, API]).outcomes
+
+    assert [one.outcome for one in outcomes] == ["kept", "waiting"]
+    assert outcomes[1].next_attempt == world.clock.now() + 5 * HOUR
+    assert world.authority.new_orders == 1
 
 
 # What is written down.

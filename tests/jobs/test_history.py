@@ -279,6 +279,23 @@ def test_an_expired_revision_is_refused_with_its_reason() -> None:
         rollback(world.keeper(), "www", earlier.revision)
 
 
+def test_what_the_ca_has_said_of_an_earlier_one_is_kept_so_that_it_is_not_asked_twice() -> None:
+    world = renewed()
+    now = world.clock.now()
+    world.information.answers["fake.0001"] = Window(now + 40 * DAY, now + 42 * DAY, now + timedelta(hours=6))
+    rollback(world.keeper(), "www")
+    asked = world.information.asked
+
+    tick(world.keeper(), [WWW])
+    release(world.keeper(), "www")
+    tick(world.keeper(), [WWW])
+    asked_before_it_is_time = world.information.asked - asked
+    world.clock.later(timedelta(hours=6))
+    tick(world.keeper(), [WWW])
+
+    assert (asked_before_it_is_time, world.information.asked - asked) == (0, 1)
+
+
 def test_what_the_ca_wants_replaced_is_refused() -> None:
     world = renewed()
     now = world.clock.now()
