@@ -322,7 +322,7 @@ class Deployable:
     """Where a deployment of the settings lies, and what it takes to make it.
 
     `kms_key_arn` is None where there is no such key yet; `unconfirmed` lists the addresses that a topic's mails do not
-    reach yet.
+    reach yet; `code_sha256` is of the zip that a function runs.
     """
 
     account: str
@@ -334,6 +334,7 @@ class Deployable:
     unconfirmed: Callable[[str], list[str]]
     delete_key: Callable[[str, str], None]
     certificate_records: Records
+    code_sha256: Callable[[str], str]
 
 
 def deployable(settings: config.Settings) -> Deployable:
@@ -366,6 +367,7 @@ def deployable(settings: config.Settings) -> Deployable:
         unconfirmed=lambda topic_arn: unconfirmed(aws.client("sns", region), topic_arn),
         delete_key=lambda arn, alias: delete(kms, arn, alias),
         certificate_records=deferred(lambda: _secrets(settings, aws)) if settings.secrets_prefix else records,
+        code_sha256=lambda name: function(name, region).code_sha256(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 HINTS = {
     "ResourceNotFoundException": "deploy it with: certkeeper deploy; or run here with --here",
-    "AccessDeniedException": "this role lacks lambda:InvokeFunction on it",
+    "AccessDeniedException": "this role lacks the right to do that with it (docs/iam.md)",
     "TooManyRequestsException": "it is at work for somebody else; try again in a minute",
     "ReadTimeoutError": "it may still be at work: certkeeper status",
 }
@@ -49,13 +50,24 @@ class LambdaFunction:
         """Have it run, without waiting. Raises FunctionError."""
         self._invoked("Event", event)
 
+    def code_sha256(self) -> str:
+        """Of the zip that it runs, in hexadecimal, as Lambda itself has computed it. Raises FunctionError."""
+        try:
+            answer = self._client.get_function_configuration(FunctionName=self._name)
+        except (ClientError, BotoCoreError) as error:
+            raise self._refusal("looked at", error) from None
+        return base64.b64decode(answer["CodeSha256"]).hex()
+
     def _invoked(self, kind: Any, event: Mapping[str, object]) -> Any:
         try:
             return self._client.invoke(
                 FunctionName=self._name, InvocationType=kind, Payload=json.dumps(dict(event)).encode()
             )
         except (ClientError, BotoCoreError) as error:
-            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-            raise FunctionError(
-                f"the function {self._name} cannot be asked: {code}", HINTS.get(code, "check its name and the region")
-            ) from None
+            raise self._refusal("asked", error) from None
+
+    def _refusal(self, what: str, error: ClientError | BotoCoreError) -> FunctionError:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        return FunctionError(
+            f"the function {self._name} cannot be {what}: {code}", HINTS.get(code, "check its name and the region")
+        )

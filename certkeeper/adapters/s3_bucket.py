@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -45,21 +46,33 @@ class S3Bucket:
             self._refuse("reached", error)
         return datetime.now(UTC) - parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
-    def has(self, path: str) -> bool:
-        """Raises StoreError."""
+    def sha256(self, path: str) -> str | None:
+        """Of what lies there, in hexadecimal, as S3 itself has computed it; None if nothing does, or S3 was not asked
+        to compute it when that was put there. Raises StoreError.
+        """
         try:
-            self._s3.head_object(Bucket=self._bucket, Key=path, ExpectedBucketOwner=self._owner)
+            answer = self._s3.head_object(
+                Bucket=self._bucket, Key=path, ExpectedBucketOwner=self._owner, ChecksumMode="ENABLED"
+            )
         except Refused as error:
             if _code(error) in ("404", "NoSuchKey"):
-                return False
+                return None
             self._refuse("read", error)
-        return True
+        if answer.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT" or "ChecksumSHA256" not in answer:
+            return None  # of parts, it is a checksum of checksums
+        return base64.b64decode(answer["ChecksumSHA256"]).hex()
 
     def put(self, path: str, file: Path) -> None:
         """Raises StoreError."""
         try:
             with file.open("rb") as data:
-                self._s3.put_object(Bucket=self._bucket, Key=path, Body=data, ExpectedBucketOwner=self._owner)
+                self._s3.put_object(
+                    Bucket=self._bucket,
+                    Key=path,
+                    Body=data,
+                    ExpectedBucketOwner=self._owner,
+                    ChecksumAlgorithm="SHA256",
+                )
         except Refused as error:
             self._refuse("written", error)
 

@@ -117,6 +117,7 @@ def _deployer(place: Place, parts: wiring.Deployable, said: Namespace) -> stack.
             event=lambda event: _told_event(event, tell),
             approve=lambda change_set: _approve(said, change_set),
         ),
+        code_sha256=parts.code_sha256,
         kms_key_arn=parts.kms_key_arn,
     )
 

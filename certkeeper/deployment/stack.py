@@ -33,7 +33,7 @@ class Bucket(Protocol):
 
     def region(self) -> str | None: ...
 
-    def has(self, path: str) -> bool: ...
+    def sha256(self, path: str) -> str | None: ...
 
     def put(self, path: str, file: Path) -> None: ...
 
@@ -57,13 +57,15 @@ class Talk:
 class Deployer:
     """What it takes to deploy. `kms_key_arn` is the ARN of the key that the settings name, None if there is none yet.
 
-    `build` makes the function's zip at a path; `wait` lets some seconds pass.
+    `code_sha256` is of the zip that a function runs, in hexadecimal. `build` makes the function's zip at a path; `wait`
+    lets some seconds pass.
     """
 
     place: Place
     stacks: Stacks
     bucket: Bucket
     talk: Talk
+    code_sha256: Callable[[str], str]
     kms_key_arn: str | None = None
     build: Callable[[package.Target, Path], package.Package] = package.build
     wait: Callable[[float], None] = time.sleep
@@ -75,25 +77,27 @@ def deploy(deployer: Deployer) -> bool:
     The function's zip is built before anything is changed: where that fails, nothing has happened.
     """
     place = deployer.place
-    code_path = _code_path(place)
     # Both are rendered, and so held to AWS's limits, before anything is sent.
     store_template, function_template = templates.store_template(place), templates.function_template(place)
     with tempfile.TemporaryDirectory(prefix="certkeeper-deploy-") as folder:
         zip_path = Path(folder, "function.zip")
-        there = deployer.bucket.region() is not None and deployer.bucket.has(code_path)
-        if not there:
-            deployer.talk.tell("building the function's zip")
-            deployer.build(place.target, zip_path)
+        code = _code_in_use(deployer) or _built(deployer, zip_path)
         store, changed_store = _up_to_date(deployer, place.store_stack, store_template, _store_parameters(deployer))
         if not store.protected:
             deployer.stacks.protect(place.store_stack, on=True)
-        if not there:
+        if zip_path.exists() and deployer.bucket.sha256(code.path) != code.sha256:
             deployer.talk.tell(f"uploading the function's zip, {zip_path.stat().st_size / 1e6:.1f} MB")
-            deployer.bucket.put(code_path, zip_path)
-    parameters = {"CodeKey": code_path}
+            deployer.bucket.put(code.path, zip_path)
+    parameters = {"CodeKey": code.path}
     if place.kms_alias is not None:
         parameters["KmsKeyArn"] = store.outputs["KmsKeyArn"]
     _, changed_function = _up_to_date(deployer, place.name, function_template, parameters)
+    if deployer.code_sha256(place.name) != code.sha256:
+        raise StackError(
+            f"the function {place.name} runs something else than what was built for it",
+            "somebody put it there: find out who may write to the bucket and change the function; then certkeeper "
+            "destroy, and certkeeper deploy, which keep the certificates",
+        )
     return changed_store or changed_function
 
 
@@ -131,10 +135,36 @@ def delete_store(deployer: Deployer, delete_key: Callable[[str, str], None]) -> 
         _deleted(deployer, stack)
 
 
-def _code_path(place: Place) -> str:
-    """Where the zip lies: named after all that goes into it, so that the same is neither built nor sent twice."""
+@dataclass(frozen=True)
+class _Code:
+    """The function's zip: where it lies in the bucket, named after all that goes into it and what came of that."""
+
+    path: str
+    sha256: str
+
+
+def _code_in_use(deployer: Deployer) -> _Code | None:
+    """What the function's stack says that it runs, if that is made of the same parts and lies there unchanged: so the
+    same is neither built nor sent twice. A name in the bucket says nothing, since more people may write there than may
+    change a stack.
+    """
+    stack, start = deployer.stacks.find(deployer.place.name), _code_start(deployer.place)
+    path = stack.parameters.get("CodeKey", "") if stack is not None and not stack.gone else ""
+    if not path.startswith(start) or deployer.bucket.region() is None:
+        return None
+    sha256 = path.removeprefix(start).removesuffix(".zip")
+    return _Code(path, sha256) if deployer.bucket.sha256(path) == sha256 else None
+
+
+def _built(deployer: Deployer, zip_path: Path) -> _Code:
+    deployer.talk.tell("building the function's zip")
+    sha256 = deployer.build(deployer.place.target, zip_path).sha256
+    return _Code(f"{_code_start(deployer.place)}{sha256}.zip", sha256)
+
+
+def _code_start(place: Place) -> str:
     parts = package.manifest(package.inputs(place.target))
-    return f"{place.prefix}/{CODE}/{hashlib.sha256(parts.encode()).hexdigest()}.zip".removeprefix("/")
+    return f"{place.prefix}/{CODE}/{hashlib.sha256(parts.encode()).hexdigest()}-".removeprefix("/")
 
 
 def _store_parameters(deployer: Deployer) -> dict[str, str]:

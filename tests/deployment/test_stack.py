@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Iterator
@@ -12,11 +14,12 @@ from typing import Any
 import pytest
 
 from certkeeper.adapters.cloudformation_stacks import CloudFormationStacks
+from certkeeper.adapters.lambda_function import LambdaFunction
 from certkeeper.adapters.s3_bucket import S3Bucket
 from certkeeper.core import permissions
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.stacks import ChangeSet, Event, StackError
-from certkeeper.deployment import stack, templates
+from certkeeper.deployment import package, stack, templates
 from certkeeper.deployment.package import Package, PackageError, Target
 from certkeeper.sandbox.aws import ACCOUNT, AwsServer
 from certkeeper.sandbox.calls import Desk, Fault
@@ -61,6 +64,7 @@ class Account:
             stacks=CloudFormationStacks(self.client("cloudformation")),
             bucket=S3Bucket(self.client("s3"), self.place.bucket, ACCOUNT),
             talk=stack.Talk(self.told.append, self.events.append, self.asked),
+            code_sha256=lambda name: LambdaFunction(self.client("lambda"), name).code_sha256(),
             kms_key_arn=self.kms_key_arn,
             build=self.build,
             wait=lambda seconds: self.formation.settle(),
@@ -78,8 +82,8 @@ class Account:
     def build(self, target: Target, path: Path) -> Package:
         self.built += 1
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("handler.py", f"# {target.runtime}\n")
-        return Package(path, path.stat().st_size, "", "")
+            archive.writestr(zipfile.ZipInfo("handler.py"), f"# {target.runtime}\n")
+        return Package(path, path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest(), "")
 
     def deploy(self) -> bool:
         self.told.clear()
@@ -223,6 +227,56 @@ def test_deploying_the_same_again_proposes_builds_and_uploads_nothing(deployed: 
     assert deployed.built == 1
     assert deployed.asked_for("CreateChangeSet", since) == 0
     assert deployed.desk.calls("s3", "PutObject", since=since) == []
+
+
+def zip_of(account: Account) -> str:
+    return account.formation.stacks["keeper"].parameters["CodeKey"]
+
+
+@pytest.mark.parametrize("with_checksum", [True, False])
+def test_another_zip_under_the_right_name_is_never_taken_for_it(deployed: Account, with_checksum: bool) -> None:
+    path = zip_of(deployed)
+    ours = deployed.server.objects("keeper-bucket")[path]
+    checksum = {"ChecksumAlgorithm": "SHA256"} if with_checksum else {}
+    deployed.client("s3").put_object(Bucket="keeper-bucket", Key=path, Body=b"somebody else's", **checksum)
+
+    assert not deployed.deploy()
+
+    assert deployed.built == 2
+    assert deployed.server.objects("keeper-bucket")[path] == ours
+
+
+def test_a_zip_that_lies_ready_under_some_name_is_not_what_the_next_version_runs(deployed: Account) -> None:
+    """Whoever may write to the bucket knows what the next version is made of, and so where its zip would be put."""
+    parts = package.manifest(package.inputs(Target("3.12")))
+    forged = hashlib.sha256(b"forged").hexdigest()
+    path = f"prod/code/{hashlib.sha256(parts.encode()).hexdigest()}-{forged}.zip"
+    deployed.client("s3").put_object(Bucket="keeper-bucket", Key=path, Body=b"forged", ChecksumAlgorithm="SHA256")
+    deployed.place = replace(PLACE, target=Target("3.12"))
+
+    assert deployed.deploy()
+
+    assert deployed.built == 2
+    assert zip_of(deployed) != path
+
+
+def test_a_function_that_runs_something_else_is_told(deployed: Account) -> None:
+    deployed.client("lambda").update_function_code(FunctionName="keeper", ZipFile=_zip({"handler.py": "# mine"}))
+
+    with pytest.raises(StackError, match="runs something else than what was built for it"):
+        deployed.deploy()
+
+    stack.destroy(deployed.deployer, "keeper")
+    deployed.kms_key_arn = deployed.formation.stacks["keeper-store"].outputs["KmsKeyArn"]
+    assert deployed.deploy()
+
+
+def _zip(contents: dict[str, str]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for path, text in contents.items():
+            archive.writestr(path, text)
+    return file.getvalue()
 
 
 def test_another_name_changes_the_functions_rights_and_nothing_else(deployed: Account) -> None:
