@@ -11,8 +11,8 @@ tells whether it is. A name is renamed once the stored settings, which are not o
 that it is only told whether it can be. "restarts" is our own: how often a tick that ran out of time has started itself.
 
 It raises only if the tick itself could not run; a name that failed is an outcome. Whoever asks for names, be it for
-`[]`, all of them, is answered with every outcome; a run that nobody waits for with their number, since Lambda makes a
-failure of an answer of more than 6 MB.
+`[]`, all of them, is answered with every outcome, as far as Lambda takes so much; a run that nobody waits for with
+their number.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from certkeeper.core.document import is_name
 from certkeeper.core.errors import AuthorityError, CertkeeperError, FunctionError, SettingsError
 from certkeeper.core.failures import hint_of, sentence
 from certkeeper.core.model import REASONS
-from certkeeper.core.report import accounts_json, outcomes_json
+from certkeeper.core.report import accounts_json, outcomes_json, shortened
 from certkeeper.jobs.history import history, listed, release, rollback, told
 from certkeeper.jobs.rehearsal import rehearse
 from certkeeper.jobs.rename import copied, refuse
@@ -97,7 +97,7 @@ def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
         _watched(wired.keeper.records, report, settings)
     _goes_on(report, event, ask)
     waited_for = "names" in event and "restarts" not in event
-    return said if waited_for else {**said, "outcomes": _counted(report)}
+    return shortened(said) if waited_for else {**said, "outcomes": _counted(report)}
 
 
 def _account(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:

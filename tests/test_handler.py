@@ -261,17 +261,31 @@ def test_a_person_may_ask_for_names(deployment: Deployment) -> None:
     assert (ask.by_name, ask.force, ask.spend_reserve) == (True, True, True)
 
 
-def test_whoever_asks_for_all_names_waits_for_every_outcome_and_the_schedule_for_none(deployment: Deployment) -> None:
+def test_whoever_asks_for_all_names_waits_for_what_an_answer_takes_and_the_schedule_for_none(
+    deployment: Deployment,
+) -> None:
     """Lambda makes a failure of an answer of more than 6 MB, also where nobody reads it."""
     many = tuple(replace(FAILED, name=f"n{number}", error="e" * 1000) for number in range(10_000))
-    deployment.report = Report((*many, RENEWED), START)
+    deployment.report = Report((KEPT, *many, RENEWED), START)
 
     scheduled, _ = deployment.call({})
     again, _ = deployment.call({"restarts": 1, "names": ["www"]})
     asked, _ = deployment.call({"names": []})
 
     assert max(len(json.dumps(scheduled)), len(json.dumps(again))) < 1000
-    assert len(asked["outcomes"]) == 10_001
+    assert 4_900_000 < len(json.dumps(asked)) < 5_500_000
+    told = len(asked["outcomes"])
+    assert asked["left_out"] == {"failed": 10_000 - told, "renewed": 1, "kept": 1}
+    assert [one["name"] for one in asked["outcomes"]] == [one.name for one in many[:told]]
+
+
+def test_what_fits_is_answered_whole(deployment: Deployment) -> None:
+    deployment.report = Report((KEPT, *(replace(FAILED, name=f"n{number}") for number in range(1000)), RENEWED), START)
+
+    asked, _ = deployment.call({"names": []})
+
+    assert len(asked["outcomes"]) == 1002
+    assert "left_out" not in asked
 
 
 def test_a_name_that_fails_is_logged_and_the_run_is_green(deployment: Deployment) -> None:

@@ -150,9 +150,15 @@ def _renew(said: Namespace) -> int:
 
 
 def _renewed(said: Namespace, report: Report) -> int:
+    left_out = {"left_out": dict(report.left_out)} if report.left_out else {}
     print_data(
-        said, lambda: outcomes_json(report.outcomes), lambda colour: render.outcomes_text(report.outcomes, colour)
+        said,
+        lambda: outcomes_json(report.outcomes) | left_out,
+        lambda colour: render.outcomes_text(report.outcomes, colour),
     )
+    if left_out:
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.left_out.items()))
+        talk(f"the answer had no room for all: besides {counts}; certkeeper status shows each")
     status = _exit_of(report)
     for one in report.outcomes:
         # If nothing could be read at all, that is said once, and not for every name again.
@@ -169,6 +175,7 @@ def _exit_of(report: Report) -> int:
     if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
         return NO_NEWS
     bad = report.trouble is not None or any(_is_bad(one, report.as_of) for one in report.outcomes)
+    bad = bad or not {*report.left_out} <= {"kept", "renewed", REHEARSED}
     return BAD_NEWS if bad else GOOD
 
 

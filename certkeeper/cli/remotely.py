@@ -13,7 +13,7 @@ from typing import Any
 from certkeeper import config, wiring
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import DocumentError
-from certkeeper.core.report import outcomes_from_json
+from certkeeper.core.report import left_out_of, outcomes_from_json
 from certkeeper.jobs.tick import Report
 
 LOOK_EVERY = 2.0
@@ -34,7 +34,7 @@ def renewed(settings: config.Settings, names: Sequence[str], ask: Ask, tell: Tel
     tell("", f"asking the function {settings.deployment} in {deployed.region}")
     with followed(deployed, tell):
         answer = deployed.function.ask(event)
-    return Report(outcomes_from_json(answer), datetime.now(UTC))
+    return Report(outcomes_from_json(answer), datetime.now(UTC), left_out=left_out_of(answer))
 
 
 def answered(settings: config.Settings, event: dict[str, object], tell: Tell, expected: str) -> dict[str, Any]:

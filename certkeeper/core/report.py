@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -9,6 +11,9 @@ from typing import Any
 from certkeeper.core.document import instant, written
 from certkeeper.core.errors import DocumentError
 from certkeeper.core.model import Account, Outcome
+
+LARGEST_ANSWER = 5_000_000
+"""Bytes of all outcomes together; of what a function answers Lambda takes 6 MB, and makes a failure of more."""
 
 
 def outcomes_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -28,6 +33,31 @@ def outcomes_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             for one in outcomes
         ]
     }
+
+
+def shortened(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer of outcomes with no more of them than the function can give: those that were kept go first, and
+    `left_out` tells how many of each sort went. One that is small enough is left as it is.
+    """
+    sizes = [len(json.dumps(one)) for one in answer["outcomes"]]
+    if sum(sizes) <= LARGEST_ANSWER:
+        return answer
+    left, said, left_out = LARGEST_ANSWER, [], Counter[str]()
+    for one, size in sorted(zip(answer["outcomes"], sizes, strict=True), key=lambda pair: pair[0]["outcome"] == "kept"):
+        left -= size
+        if left >= 0:
+            said.append(one)
+        else:
+            left_out[one["outcome"]] += 1
+    return {**answer, "outcomes": said, "left_out": dict(left_out)}
+
+
+def left_out_of(answer: dict[str, Any]) -> dict[str, int]:
+    """By outcome, how many an answer of the function has left out. Raises DocumentError."""
+    said = answer.get("left_out", {})
+    if not isinstance(said, dict) or not all(isinstance(count, int) for count in said.values()):
+        raise DocumentError("the answer is not that of a tick", "is the function's version the same?")
+    return said
 
 
 def outcomes_from_json(said: dict[str, Any]) -> tuple[Outcome, ...]:

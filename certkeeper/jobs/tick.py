@@ -11,7 +11,7 @@ of due names share one DNS wait. The laws it keeps:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -57,12 +57,16 @@ FORGOTTEN = "it was forgotten a moment ago; settings that still name it are obta
 
 @dataclass(frozen=True)
 class Report:
-    """What a tick did, in the order of the settings. `trouble` is what kept the index from being read or noted."""
+    """What a tick did, in the order of the settings. `trouble` is what kept the index from being read or noted.
+
+    `left_out` says of a tick that was told by the function how many outcomes of each sort its answer had no room for.
+    """
 
     outcomes: tuple[Outcome, ...]
     as_of: datetime
     trouble: StoreError | None = None
     index: Index = field(default_factory=Index)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = None) -> Report:

@@ -231,6 +231,23 @@ def test_an_answer_that_is_none_is_said(function: FakeFunction, capsys: Captured
     assert "not that of a tick" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("left_out", "status"),
+    [({"kept": 7}, GOOD), ({"failed": 1}, BAD_NEWS), (["kept"], NO_NEWS), ({"kept": "7"}, NO_NEWS)],
+)
+def test_what_the_answer_had_no_room_for_is_told(
+    function: FakeFunction, capsys: Captured, left_out: object, status: int
+) -> None:
+    function.answer = {**outcomes_json([RENEWED]), "left_out": left_out}
+
+    assert main(["renew", "--json"]) == status
+
+    said = capsys.readouterr()
+    if status != NO_NEWS:
+        assert json.loads(said.out) == {**outcomes_json([RENEWED]), "left_out": left_out}
+        assert "no room for all" in said.err
+
+
 def test_what_the_function_does_is_told_while_it_works(function: FakeFunction, log: FakeLog, capsys: Captured) -> None:
     log.lines = [{"name": "www", "doing": "finalizing"}, {"tick": "ended"}]
     function.before = lambda: log.looked.wait(10)
