@@ -303,7 +303,14 @@ def test_every_field_of_the_journal_is_described() -> None:
     claim, records = journal.Claim("holder", timedelta(minutes=15)), (TxtRecord("Z1", "name", "value", "arn"),)
     revocation = Revocation("4a1b", "00", "https://ca.test/directory", "superseded", "pem")
     entry = journal.Entry(
-        claim, pending, records, FAILURE, spent=SPENT, revocation=revocation, asked_to_wait=FAILURE.troubles
+        claim,
+        pending,
+        records,
+        FAILURE,
+        spent=SPENT,
+        revocation=revocation,
+        asked_to_wait=FAILURE.troubles,
+        rolled_back_to="1",
     )
     described = section(page("docs/formats.md"), "The journal entry: `journal/NAME`")
 

@@ -43,6 +43,8 @@ class Held:
     pinned_since: datetime | None = None
     revoking: str | None = None
     """The reason for which a person wants it revoked, which is done as soon as it is replaced."""
+    rolled_back: bool = False
+    """Whether a person has made this earlier one current again: it has had its successor, and its window its time."""
 
     @cached_property
     def due(self) -> datetime:
@@ -131,6 +133,13 @@ def _wanted_back(held: Held) -> datetime:
         return held.validity.not_after
     usual = abs(window.end - renewal_time(held.validity)) <= lifetime / 50 and window.end - window.start > lifetime / 99
     return held.validity.not_after if usual else window.end
+
+
+def _is_wanted_back(held: Held, now: datetime) -> bool:
+    """Whether the CA wants it replaced at once. The window of what was rolled back to has passed in its own time."""
+    if held.rolled_back:
+        return now >= _wanted_back(held)
+    return isinstance(held.information, ari.Window) and ari.is_urgent(held.information, now)
 
 
 def pinned(held: Held, now: datetime) -> bool:
@@ -293,8 +302,8 @@ def is_charged(spec: CertificateSpec, held: Held | None, now: datetime, ledger: 
 
 def exempt(spec: CertificateSpec, held: Held | None, now: datetime) -> bool:
     """Whether an order now, naming its predecessor, is free of the CA's limits: inside the suggested window."""
-    if held is None or held.ca != spec.ca or held.certificate_id is None or held.pinned_since is not None:
-        return False  # what was rolled back to has had its successor
+    if held is None or held.ca != spec.ca or held.certificate_id is None or held.rolled_back:
+        return False
     if not set(held.identifiers) & set(spec.identifiers):
         return False
     window = held.information
@@ -305,9 +314,7 @@ def is_emergency(held: Held | None, now: datetime) -> bool:
     """Whether servers are about to lose a good certificate, or have: overdue, expired, revoked or to be revoked."""
     if held is None:
         return False
-    if held.revoking is not None or overdue(held, now):
-        return True
-    return isinstance(held.information, ari.Window) and ari.is_urgent(held.information, now)
+    return held.revoking is not None or overdue(held, now) or _is_wanted_back(held, now)
 
 
 def overdue(held: Held, now: datetime) -> bool:
@@ -331,7 +338,7 @@ def why_due(spec: CertificateSpec, held: Held | None, now: datetime) -> str | No
     if now < due:
         return None
     window = held.information
-    if isinstance(window, ari.Window) and ari.is_urgent(window, now):
+    if isinstance(window, ari.Window) and _is_wanted_back(held, now):
         return f"the CA wants it replaced{f', see {window.explanation_url}' if window.explanation_url else ''}"
     return f"due since {_minute(due)}"
 

@@ -208,6 +208,7 @@ def _held_fields(held: Held) -> dict[str, Any]:
         "sealing": held.sealing,
         "pinned_since": held.pinned_since and written(held.pinned_since),
         "revoking": held.revoking,
+        "rolled_back": held.rolled_back,
         "information": held.information and _information_fields(held.information),
     }
 
@@ -226,6 +227,7 @@ def _held(fields: dict[str, Any]) -> Held:
         sealing=fields.get("sealing"),
         pinned_since=instant(fields["pinned_since"]) if fields.get("pinned_since") else None,
         revoking=fields.get("revoking"),
+        rolled_back=bool(fields.get("rolled_back")),
         information=_information(fields["information"]) if fields.get("information") else None,
     )
 

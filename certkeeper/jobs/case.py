@@ -18,7 +18,7 @@ from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, Dn
 from certkeeper.core.failures import Failure
 from certkeeper.core.index import put
 from certkeeper.core.journal import Entry, Read
-from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, Outcome, Revocation, TxtRecord
+from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, Outcome, TxtRecord
 from certkeeper.core.order import Authorization, Order
 from certkeeper.jobs.account import AccountDesk
 from certkeeper.jobs.keeper import Keeper
@@ -30,12 +30,17 @@ Result = TypeVar("Result")
 SHARE = 5
 
 
-def told_of(certificate: Certificate | None, revocation: Revocation | None) -> Held | None:
+def told_of(certificate: Certificate | None, entry: Entry) -> Held | None:
     """The facts that decide, with what the journal says about the certificate."""
-    facts = held(certificate)
-    if facts is None or revocation is None or not revocation.concerns(certificate):
-        return facts
-    return replace(facts, revoking=revocation.reason)
+    facts, revocation = held(certificate), entry.revocation
+    if facts is None:
+        return None
+    wished = revocation is not None and revocation.concerns(certificate)
+    return replace(
+        facts,
+        revoking=revocation.reason if revocation is not None and wished else None,
+        rolled_back=facts.pinned_since is not None or facts.serial_number == entry.rolled_back_to,
+    )
 
 
 @dataclass(eq=False)
@@ -79,7 +84,7 @@ class Case:
     @property
     def public(self) -> Held | None:
         """The facts of what is held, with what the CA suggests for exactly this certificate."""
-        now_held = told_of(self.held, self.entry.revocation)
+        now_held = told_of(self.held, self.entry)
         suggested = self.suggested
         if now_held is None or suggested is None or suggested.certificate_id != now_held.certificate_id:
             return now_held

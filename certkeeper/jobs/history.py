@@ -150,6 +150,8 @@ def _written(
     # An order under way stays in the entry; a pin holds it up.
     entry = settled(read.entry, current.order_url if current else None, now)
     entry = replace(entry, claim=Claim(keeper.holder, keeper.term))
+    if pin:
+        entry = replace(entry, rolled_back_to=target.chain.serial_number)
     at = keeper.journal.write(name, entry, read.version)
     if current is not None and not _is(current, target):
         keeper.history.keep(current)

@@ -62,7 +62,7 @@ def _facts_of(keeper: Keeper, name: str) -> Facts:
     return Facts(
         certificate_version=version,
         journal_version=read.version,
-        held=told_of(certificate, entry.revocation),
+        held=told_of(certificate, entry),
         failure=entry.failure,
         open=not entry.closed or bool(entry.records),
         account_url=certificate.account_url if certificate else None,

@@ -11,17 +11,19 @@ from typing import Any
 import pytest
 
 from certkeeper.core.ari import Window
+from certkeeper.core.budget import Limit, Limits
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, ChainError, SettingsError
 from certkeeper.core.model import Certificate, Outcome, Validity
 from certkeeper.core.order import Order
 from certkeeper.jobs.history import history, release, rollback
+from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.status import plan, status
 from certkeeper.jobs.tick import tick
-from tests.fakes import CA, WWW, Altered, FakeSealer, Fate, FaultyRecords, Killed, World, killed
+from tests.fakes import CA, START, WWW, Altered, FakeSealer, Fate, FaultyRecords, Killed, World, killed
 
 MOMENTS = range(1, 32)
-DAY = timedelta(days=1)
+MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
 
 def held(world: World) -> Certificate:
@@ -190,6 +192,53 @@ def test_the_window_that_every_certificate_has_does_not_end_a_pin() -> None:
     rollback(world.keeper(), "www")
 
     assert list(ticking(world, 75 * DAY)) == []
+
+
+def released(age: int, renewals: int) -> tuple[World, Keeper]:
+    """A first certificate of that age, let go after it was rolled back to from the last of so many renewals, of whose
+    names only the reserve is left; the window that every certificate has passed long ago.
+    """
+    world = World()
+    tick(world.keeper(), [WWW])
+    begun = world.clock.now()
+    world.clock.later(59 * DAY)
+    keeper = replace(world.keeper(), limits={CA: Limits(exact_set=Limit(renewals + 1, 100 * DAY))})
+    world.information.answers["fake.0001"] = Window(begun + 58.5 * DAY, begun + 60.5 * DAY, begun + 90 * DAY)
+    world.clock.later((age - 59) * DAY)
+    for _ in range(renewals):
+        tick(keeper, [WWW], Ask(force=True))
+    (*_, first) = history(keeper, "www")
+    rollback(keeper, "www", first.revision)
+    release(keeper, "www")
+    return world, keeper
+
+
+def test_a_window_that_has_passed_before_a_rollback_is_no_emergency_and_spends_no_reserve() -> None:
+    world, keeper = released(age=65, renewals=2)
+    world.information.answers["fake.0001"] = Window(START + 58.5 * DAY, START + 60.5 * DAY, START + 90 * DAY)
+
+    (planned,) = plan(keeper, [WWW])
+    (outcome,) = tick(keeper, [WWW]).outcomes
+    (spending,) = tick(keeper, [WWW], Ask(by_name=True, spend_reserve=True)).outcomes
+
+    assert (outcome.outcome, planned.action) == ("waiting", "wait")
+    assert outcome.reason.startswith("due since ")
+    assert "for exactly these names is left" in (outcome.error or "")
+    assert spending.outcome == "renewed"
+
+
+def test_what_is_released_is_replaced_at_once_where_the_ca_wants_it_back_or_little_time_is_left() -> None:
+    world, keeper = released(age=65, renewals=2)
+    now = world.clock.now()
+    world.information.answers["fake.0001"] = Window(now - 2 * MINUTE, now - MINUTE, now + DAY)
+    world.records.delete("index")
+    _, late = released(age=80, renewals=2)
+
+    (revoked,) = tick(keeper, [WWW]).outcomes
+    (overdue,) = tick(late, [WWW]).outcomes
+
+    assert (revoked.outcome, revoked.reason) == ("renewed", "the CA wants it replaced")
+    assert overdue.outcome == "renewed"
 
 
 @pytest.mark.parametrize("age", [5, 59, 60, 75])
