@@ -26,6 +26,8 @@ from certkeeper.jobs.keeper import Keeper
 Item = TypeVar("Item")
 TRIES = 3
 SETTLING = timedelta(minutes=10)
+SILENCES = 3
+"""So many newOrders without any answer in a row, and no more are tried in this run: each may take half a minute."""
 Result = TypeVar("Result")
 SHARE = 5
 
@@ -117,6 +119,8 @@ class Run:
         self._ledger = ledger
         self._counting = Lock()
         self.began = keeper.clock.now()
+        self._half_time = self.began + keeper.clock.remaining() / 2
+        self._silences: dict[str, list[AuthorityError]] = {}
         self._lock = Lock()
         self._turns: dict[str, Lock] = {}
         self._taking: set[str] = set()
@@ -173,21 +177,43 @@ class Run:
     @contextmanager
     def turn(self, case: Case) -> Iterator[None]:
         """Orders at a CA go alone until it has taken one: should it refuse everybody, it is asked once. Raises HeldOff
-        for whoever comes after that.
+        for whoever comes after that; AuthorityError for whoever comes after some that it has not answered; OutOfTime.
         """
         ca = case.spec.ca
         with self._counting:
             lock = self._turns.setdefault(ca, Lock())
+            silences = self._silences.setdefault(ca, [])
         with nullcontext() if ca in self._taking else lock:
+            self.go_on(case)
             hold = self.held_off(case)
             if hold is not None:
                 raise HeldOff(hold)
+            if len(silences) >= SILENCES:
+                raise silences[-1]
             try:
                 yield
             except CertkeeperError as error:
                 self.hold_off(case, error)
+                if isinstance(error, AuthorityError) and error.status is None and not error.kind:
+                    silences.append(error)
                 raise
+            silences.clear()
             self._taking.add(ca)
+
+    def go_on(self, case: Case) -> None:
+        """Raise OutOfTime past the deadline. Wait out what a CA that is overloaded for a moment has asked for in this
+        run: of the many requests of many names there is always one that meets such a moment, and the others must not
+        lose an hour by it. No longer than half of the run, and not where a limit is reached.
+        """
+        clock = self.keeper.clock
+        while (hold := self.held_off(case)) is not None and self._is_of_a_moment(hold):
+            clock.wait((hold.until - clock.now()).total_seconds())
+        if clock.remaining() <= timedelta(0):
+            raise OutOfTime("out of time")
+
+    def _is_of_a_moment(self, hold: Hold) -> bool:
+        of_this_run = hold.last is not None and hold.last >= self.began
+        return of_this_run and not hold.refusing and hold.until <= self._half_time
 
     def held_off(self, case: Case) -> Hold | None:
         """Until when the case's CA is to be left alone."""
@@ -258,8 +284,7 @@ def guarded(step: Callable[[Run, Case], None], run: Run, case: Case) -> None:
     at a CA that has asked everybody to wait.
     """
     try:
-        if run.keeper.clock.remaining() <= timedelta(0):
-            raise OutOfTime("out of time")
+        run.go_on(case)
         hold = run.held_off(case) if case.working else None
         if hold is not None:
             raise HeldOff(hold)

@@ -52,6 +52,8 @@ GONE_BEFORE, CHAIN = "orderGone", "chain"
 KEY_REFUSED = ("malformed", "unauthorized", "accountDoesNotExist")
 """What CAs answer to a signature by a key that is not the account's: RFC 8555 names no type for it."""
 RETRY_PAUSES = (2.0, 5.0)
+LONGEST_WORK = timedelta(minutes=5)
+"""For how long a CA that is at work on an order is waited for; the next run looks again."""
 FORGOTTEN = "it was forgotten a moment ago; settings that still name it are obtained anew by the next run"
 
 
@@ -444,7 +446,8 @@ def _prove(presented: Presented, run: Run, case: Case) -> None:
     def look(one: Authorization) -> Authorization:
         return _patiently(run, partial(authority.authorization, account, one.url))
 
-    pause = LOOK_AGAIN
+    # The others are finalized when all have been looked at, and need time for that.
+    pause, left = LOOK_AGAIN, keeper.clock.remaining() / 2
     while open_ones:
         open_ones = [one for one in run.each(look, open_ones) if one.status != "valid"]
         for one in open_ones:
@@ -454,8 +457,19 @@ def _prove(presented: Presented, run: Run, case: Case) -> None:
                 problem = one.problem or Problem("", f"its authorization is {one.status}")
                 raise _blamed(replace(problem, identifier=one.identifier))
         if open_ones:
-            keeper.clock.wait(max([one.retry_after or 0 for one in open_ones] + [pause]))
+            asked = max(one.retry_after or 0 for one in open_ones)
+            _let_it_work(run, asked, pause, left, f"has not decided on {open_ones[0].identifier}")
             pause = min(pause * 1.5, LONGEST_LOOK)
+
+
+def _let_it_work(run: Run, asked: float, pause: float, left: timedelta, what: str) -> None:
+    """Wait before the CA is looked at again. Raises AuthorityError once no more than `left` of the run would be left:
+    a CA that never ends its work must neither hold up other names nor go unnoticed.
+    """
+    seconds = max(asked, pause)
+    if timedelta(0) < run.keeper.clock.remaining() < left + timedelta(seconds=seconds):
+        raise AuthorityError(f"the CA {what} yet", "the next run looks again", retry_after=asked or None)
+    run.keeper.clock.wait(seconds)
 
 
 def _fail_to_prove(run: Run, case: Case, identifiers: list[str]) -> None:
@@ -494,7 +508,7 @@ def _finish(run: Run, case: Case) -> None:
     authority = keeper.authorities[case.spec.ca]
     look = partial(_patiently, run, partial(authority.fetch_order, account, pending.url))
     order = look() if case.order.status == "pending" else case.order
-    pause, handed_in = LOOK_AGAIN, False
+    pause, handed_in, left = LOOK_AGAIN, False, keeper.clock.remaining() - LONGEST_WORK
     while not isinstance(step := next_step(order), Download):
         if isinstance(step, Abandon):
             case.entry = replace(case.entry, pending=None)
@@ -502,8 +516,8 @@ def _finish(run: Run, case: Case) -> None:
         if isinstance(step, Finalize) and not handed_in:
             order, handed_in = _finalized(run, case, order), True
             continue
-        asked = step.seconds if isinstance(step, Wait) else None
-        keeper.clock.wait(max(asked or 0, pause))
+        asked = (step.seconds if isinstance(step, Wait) else None) or 0
+        _let_it_work(run, asked, pause, left, "has not done its work on the order")
         pause = min(pause * 1.5, LONGEST_LOOK)
         order = look()
     _note_certificate_url(run, case, order)
@@ -589,7 +603,7 @@ def _patiently(run: Run, look: Callable[[], Result]) -> Result:
         except AuthorityError as error:
             if error.status is not None and error.status < 500:
                 raise
-            if error.retry_after and timedelta(seconds=error.retry_after) > run.keeper.clock.remaining():
+            if error.retry_after and timedelta(seconds=error.retry_after) > run.keeper.clock.remaining() / 2:
                 raise  # what the CA said is to be kept, for all names
             run.keeper.clock.wait(max(pause, error.retry_after or 0))
     return look()
@@ -705,7 +719,8 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         tick=keeper.period,
         lifetime=now_held.validity.lifetime if now_held else None,
         # Inside the suggested window a try is free of the CA's limits, and the window may be short.
-        urgent=now_held is not None and (case.unrevoked or _is_urgent(case.spec, now_held, now)),
+        urgent=_is_paid_for(case)
+        or (now_held is not None and (case.unrevoked or _is_urgent(case.spec, now_held, now))),
         # A CA that does not revoke may issue all the same: no reason to ask another one.
         ca=None if case.unrevoked else case.spec.ca,
         wanted=failures.wanted_of(case.wanted),
@@ -720,6 +735,11 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         failure = replace(failure, next_attempt=again.until)
         case.entry = replace(case.entry, failure=failure)
     return told(case.spec, now_held, "failed", case.reason or "it could not be begun", failure)
+
+
+def _is_paid_for(case: Case) -> bool:
+    """Whether another try costs the CA's limits nothing: it only looks at what may be there by now."""
+    return case.entry.pending is not None and case.entry.pending.finalized
 
 
 def _is_urgent(spec: CertificateSpec, held: Held, now: datetime) -> bool:

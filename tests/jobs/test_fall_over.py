@@ -220,7 +220,7 @@ def test_a_pending_order_at_the_fallback_ca_is_finished_though_the_first_has_rec
 
     finished = ticked(world)
 
-    assert (begun.outcome, finished.outcome, held(world).ca) == ("waiting", "renewed", SECOND_CA)
+    assert (begun.outcome, finished.outcome, held(world).ca) == ("failed", "renewed", SECOND_CA)
     assert (len(world.second.issued), world.authority.new_orders) == (1, 0)
 
 

@@ -331,10 +331,11 @@ def after_the_pause(world: World) -> None:
 
 def with_an_order_under_way(world: World) -> None:
     def answer(account: Account, challenge: Challenge) -> None:
-        pass
+        world.clock.time = world.clock.deadline
 
     altered: Any = Altered(world.authority, answer=answer)
     tick(replace(world.keeper(), authorities={CA: altered}), [WWW])
+    world.clock.later(HOUR)
 
 
 def with_leftovers(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -22,10 +23,10 @@ from certkeeper.core.model import (
     Outcome,
     TxtRecord,
 )
-from certkeeper.core.order import Order
+from certkeeper.core.order import Authorization, Challenge, Order
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.tick import tick
-from tests.fakes import API, CA, START, WWW, Altered, FakeChallengeRecords, Untouchable, World
+from tests.fakes import API, CA, SECOND_CA, START, WWW, Altered, FakeChallengeRecords, FakeClock, Untouchable, World
 
 TWENTY = tuple(CertificateSpec(f"n{number:02}", (f"n{number:02}.example.com",), CA) for number in range(20))
 
@@ -46,7 +47,7 @@ def idle(world: World) -> Keeper:
 
 def with_authority(world: World, **methods: Any) -> Keeper:
     altered: Any = Altered(world.authority, **methods)
-    return replace(world.keeper(), authorities={CA: altered})
+    return replace(world.keeper(), authorities={CA: altered, SECOND_CA: world.second})
 
 
 def held(world: World, name: str = "www") -> Certificate:
@@ -355,7 +356,7 @@ def test_a_run_that_was_overtaken_finalizes_nothing_though_its_order_is_ready() 
 
 
 def test_what_there_is_no_time_for_waits_and_the_next_run_goes_on() -> None:
-    world = World()
+    world = World(FakeClock(patience=timedelta(minutes=4)))
     world.authority.processing = 1000
     (first,) = tick(world.keeper(), [WWW]).outcomes
     entry = world.keeper().journal.read("www").entry
@@ -373,8 +374,13 @@ def test_what_there_is_no_time_for_waits_and_the_next_run_goes_on() -> None:
 
 def test_no_record_stays_when_time_runs_out_while_proving() -> None:
     world = World()
-    (outcome,) = tick(with_authority(world, answer=lambda account, challenge: None), [WWW]).outcomes
+
+    def answer(account: Account, challenge: Challenge) -> None:
+        world.clock.time = world.clock.deadline
+
+    (outcome,) = tick(with_authority(world, answer=answer), [WWW]).outcomes
     entry = world.keeper().journal.read("www").entry
+    world.clock.later(timedelta(hours=1))
 
     (again,) = tick(world.keeper(), [WWW]).outcomes
 
@@ -383,6 +389,62 @@ def test_no_record_stays_when_time_runs_out_while_proving() -> None:
     assert world.dns.records == set()
     assert again.outcome == "renewed"
     assert world.authority.new_orders == 1
+
+
+@pytest.mark.parametrize("asked_to_wait", [None, 30.0, 3600.0])
+def test_a_ca_that_never_decides_on_one_name_holds_up_no_other_and_is_told(asked_to_wait: float | None) -> None:
+    world = World()
+    stuck = API.identifiers[0]
+
+    def authorization(account: Account, url: str) -> Authorization:
+        one = world.authority.authorization(account, url)
+        return replace(one, status="pending", retry_after=asked_to_wait) if one.identifier == stuck else one
+
+    def answer(account: Account, challenge: Challenge) -> None:
+        if stuck not in challenge.url:
+            world.authority.answer(account, challenge)
+
+    outcomes = tick(with_authority(world, authorization=authorization, answer=answer), [API, *TWENTY]).outcomes
+    entry = world.keeper().journal.read("api").entry
+
+    assert [one.outcome for one in outcomes] == ["failed", *["renewed"] * 20]
+    assert outcomes[0].error == f"the CA has not decided on {stuck} yet"
+    assert entry.failure is not None and entry.claim is None and entry.pending is not None
+    assert world.dns.records == set()
+
+
+def test_a_ca_that_is_busy_for_a_moment_is_asked_again_in_the_same_run_by_all_others() -> None:
+    world, calls = World(), iter(range(10_000))
+
+    def busy(method: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            if next(calls) % 25 == 24:
+                raise AuthorityError("busy", kind="serverInternal", status=503, retry_after=5.0)
+            return method(*arguments)
+
+        return call
+
+    methods = ("new_order", "authorization", "answer", "fetch_order", "finalize", "download")
+    keeper = with_authority(world, **{one: busy(getattr(world.authority, one)) for one in methods})
+
+    outcomes = tick(keeper, TWENTY).outcomes
+
+    assert Counter(one.outcome for one in outcomes)["renewed"] >= 15  # all but those who met it themselves
+
+
+def test_a_ca_that_does_not_answer_is_not_waited_for_by_one_name_after_the_other() -> None:
+    world, asked = World(), []
+    elsewhere = CertificateSpec("elsewhere", ("elsewhere.example.com",), SECOND_CA)
+
+    def new_order(*arguments: Any) -> Order:
+        asked.append(arguments)
+        world.clock.time += timedelta(seconds=35)
+        raise AuthorityError("the CA at ca.test cannot be reached (timed out)")
+
+    outcomes = tick(with_authority(world, new_order=new_order), [*TWENTY, elsewhere]).outcomes
+
+    assert [one.outcome for one in outcomes] == ["failed"] * 20 + ["renewed"]
+    assert len(asked) == 3
 
 
 # Leftovers.
@@ -510,7 +572,7 @@ def test_fifty_ticks_on_healthy_certificates_order_nothing_and_write_nothing() -
     assert world.records.writes <= writes + 50  # the index, which says as of when
 
 
-def test_a_ca_that_is_at_work_for_longer_than_the_run_is_waited_for_by_the_next_and_paid_once() -> None:
+def test_a_ca_that_is_at_work_for_hours_is_waited_for_by_every_run_told_as_a_failure_and_paid_once() -> None:
     world = World()
     world.authority.processing = 200
     finalized: list[str] = []
@@ -526,8 +588,8 @@ def test_a_ca_that_is_at_work_for_longer_than_the_run_is_waited_for_by_the_next_
         if outcomes[-1].outcome == "renewed":
             break
 
-    assert [one.outcome for one in outcomes[:-1]] == ["waiting"] * (len(outcomes) - 1)
-    assert len(outcomes) > 1
+    assert [one.outcome for one in outcomes[:-1]] == ["failed"] * (len(outcomes) - 1)
+    assert len(outcomes) > 3
     assert outcomes[-1].outcome == "renewed"
     assert len(finalized) == len(world.authority.issued) == 1
     assert world.dns.records == set()
