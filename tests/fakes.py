@@ -318,16 +318,20 @@ class FakeRenewalInformation:
 @dataclass
 class FakeAuthority:
     """A CA. `issued` counts certificates by identifier set. With `reuse_orders` an order that is pending or ready is
-    handed out again to the same account for the same names, as Boulder does."""
+    handed out again to the same account for the same names, as Boulder does. With `retries` a challenge whose record
+    is not found stays open, for another answer, as with step-ca."""
 
     clock: FakeClock
     dns: FakeDns
     reuse_orders: bool = False
+    retries: bool = False
     lifetime: timedelta = timedelta(days=90)
     processing: int = 1
     accounts: dict[bytes, str] = field(default_factory=dict)
     orders: dict[str, dict[str, Any]] = field(default_factory=dict)
     proven: set[str] = field(default_factory=set)
+    unmet: set[str] = field(default_factory=set)
+    """The challenges that it has looked at in vain, and will look at again."""
     issued: list[frozenset[str]] = field(default_factory=list)
     refuse: list[AuthorityError] = field(default_factory=list)
     replaced: set[str] = field(default_factory=set)
@@ -388,6 +392,8 @@ class FakeAuthority:
             status, problem = "invalid", Problem("incorrectResponse", "no such TXT record", identifier)
         value = f"{len(order_url)}-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
         challenge = Challenge(url + "#dns-01", value, status)
+        if status == "pending" and challenge.url in self.unmet:
+            problem = Problem("rejectedIdentifier", "another TXT record", identifier)
         return Authorization(url, identifier, status, challenge, problem)
 
     def answer(self, account: Account, challenge: Challenge) -> None:
@@ -398,6 +404,8 @@ class FakeAuthority:
         name = "_acme-challenge." + identifier.removeprefix("*.")
         if any(record.name == name and record.value == challenge.value for record in self.dns.records):
             self.proven.add(identifier)
+        elif self.retries:
+            self.unmet.add(challenge.url)
         else:
             self.orders[order_url]["dead"] = identifier
 

@@ -44,6 +44,12 @@ class Authorization:
     retry_after: float | None = None
     """Seconds the CA asked to wait before looking again (section 7.5.1)."""
 
+    @property
+    def unmet(self) -> Problem | None:
+        """Why the CA, having looked, leaves the challenge open: it looks again when it is told again (section 8.2)."""
+        is_open = self.status == "pending" and self.challenge is not None and self.challenge.status == "pending"
+        return self.problem if is_open else None
+
 
 @dataclass(frozen=True)
 class Order:

@@ -47,6 +47,8 @@ Result = TypeVar("Result")
 
 LOOK_AGAIN = 1.0
 LONGEST_LOOK = 10.0
+ANSWERS = 6
+"""How often a CA that leaves a challenge open is told to look, within some 13 seconds."""
 BUSY_WAIT = 2.0
 GONE_BEFORE, CHAIN = "orderGone", "chain"
 KEY_REFUSED = ("malformed", "unauthorized", "accountDoesNotExist")
@@ -435,31 +437,50 @@ def _prove(presented: Presented, run: Run, case: Case) -> None:
             raise presented.refused[record]
     if not case.unproven:
         return
-    keeper, account = run.keeper, case.account
-    assert account is not None  # noqa: S101 - a case with something to prove has one
-    authority = keeper.authorities[case.spec.ca]
+    keeper = run.keeper
     keeper.tell(case.spec.name, "proving")
     open_ones = [one for one, _ in case.unproven]
     unanswered = [one for one in open_ones if one.challenge is not None and one.challenge.status == "pending"]
-    run.each(partial(_answered, run, case), unanswered)
+    answered = partial(_answered, run, case)
+    run.each(answered, unanswered)
+    # The others are finalized when all have been looked at, and need time for that.
+    pause, answers, left = LOOK_AGAIN, 1, keeper.clock.remaining() / 2
+    while open_ones := _still_open(run, case, open_ones):
+        unmet = [one for one in open_ones if one.unmet is not None]
+        if unmet and answers == ANSWERS:
+            raise _unproven(unmet[0])
+        asked = max(one.retry_after or 0 for one in open_ones)
+        _let_it_work(run, asked, pause, left, f"has not decided on {open_ones[0].identifier}")
+        pause = min(pause * 1.5, LONGEST_LOOK)
+        if unmet:
+            run.each(answered, unmet)
+            answers += 1
+
+
+def _still_open(run: Run, case: Case, authorizations: Sequence[Authorization]) -> list[Authorization]:
+    """Those that the CA has not made up its mind about."""
+    authority, account = run.keeper.authorities[case.spec.ca], case.account
+    assert account is not None  # noqa: S101 - _prove has just seen it
 
     def look(one: Authorization) -> Authorization:
         return _patiently(run, partial(authority.authorization, account, one.url))
 
-    # The others are finalized when all have been looked at, and need time for that.
-    pause, left = LOOK_AGAIN, keeper.clock.remaining() / 2
-    while open_ones:
-        open_ones = [one for one in run.each(look, open_ones) if one.status != "valid"]
-        for one in open_ones:
-            if one.status != "pending":
-                # Those that are pending may fail as well, when nobody looks any more.
-                _fail_to_prove(run, case, [each.identifier for each in open_ones])
-                problem = one.problem or Problem("", f"its authorization is {one.status}")
-                raise _blamed(replace(problem, identifier=one.identifier))
-        if open_ones:
-            asked = max(one.retry_after or 0 for one in open_ones)
-            _let_it_work(run, asked, pause, left, f"has not decided on {open_ones[0].identifier}")
-            pause = min(pause * 1.5, LONGEST_LOOK)
+    open_ones = [one for one in run.each(look, authorizations) if one.status != "valid"]
+    for one in open_ones:
+        if one.status != "pending":
+            # Those that are pending may fail as well, when nobody looks any more.
+            _fail_to_prove(run, case, [each.identifier for each in open_ones])
+            problem = one.problem or Problem("", f"its authorization is {one.status}")
+            raise _blamed(replace(problem, identifier=one.identifier))
+    return open_ones
+
+
+def _unproven(one: Authorization) -> AuthorityError:
+    """The order goes on with the next run: a CA that leaves the challenge open has not said its last word, even if
+    it calls it so."""
+    problem = one.unmet or Problem("", "it does not say why")
+    kind = problem.kind if problem.kind in ("connection", "dns") else "incorrectResponse"
+    return AuthorityError(f"{one.identifier}: the CA does not take the TXT record yet: {problem.detail}", kind=kind)
 
 
 def _let_it_work(run: Run, asked: float, pause: float, left: timedelta, what: str) -> None:

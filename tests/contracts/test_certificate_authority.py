@@ -79,10 +79,10 @@ class Setting:
         raise AssertionError(f"the order stays {order.status}, and does not become {status}")
 
 
-def faked() -> Setting:
+def faked(retries: bool) -> Setting:
     clock, dns = FakeClock(), FakeDns()
     return Setting(
-        authority=FakeAuthority(clock, dns),
+        authority=FakeAuthority(clock, dns, retries=retries),
         directory=CA,
         keys=FakeKeys(),
         chains=FakeChains(),
@@ -132,8 +132,9 @@ def _caddy(tls: TestTls, dns: TxtServer) -> Iterator[Caddy]:
     caddy.close()
 
 
-FAKE, PEBBLE, CADDY = (
+FAKE, RETRYING_FAKE, PEBBLE, CADDY = (
     pytest.param("fake"),
+    pytest.param("retrying fake"),
     pytest.param("pebble", marks=pytest.mark.live),
     pytest.param("caddy", marks=pytest.mark.live),
 )
@@ -141,12 +142,13 @@ FAKE, PEBBLE, CADDY = (
 
 @pytest.fixture(name="setting", params=[FAKE, PEBBLE, CADDY])
 def _setting(request: pytest.FixtureRequest) -> Setting:
-    if request.param == "fake":
-        return faked()
+    if "fake" in request.param:
+        return faked(retries="retrying" in request.param)
     return real(*(request.getfixturevalue(one) for one in (request.param, "tls", "dns")))
 
 
 MOST = pytest.mark.parametrize("setting", [FAKE, PEBBLE], indirect=True)
+RETRYING = pytest.mark.parametrize("setting", [RETRYING_FAKE, CADDY], indirect=True)
 
 
 @pytest.fixture(name="names")
@@ -303,6 +305,25 @@ def test_a_challenge_without_its_record_makes_the_order_invalid_and_the_ca_says_
     failed = setting.authority.authorization(account, url)
     assert failed.status == "invalid"
     assert failed.problem is not None and failed.problem.detail
+
+
+@RETRYING
+def test_a_challenge_without_its_record_may_stay_open_and_be_answered_again_when_the_record_is_there(
+    setting: Setting, names: list[str]
+) -> None:
+    account = setting.account()
+    order = setting.order(account, names)
+    url = order.authorization_urls[0]
+    one = setting.authority.authorization(account, url)
+    assert one.challenge is not None
+
+    setting.authority.answer(account, one.challenge)
+
+    unmet = setting.authority.authorization(account, url)
+    assert one.unmet is None
+    assert unmet.unmet is not None and unmet.unmet.detail
+    setting.proven(account, order)
+    assert setting.authority.authorization(account, url).status == "valid"
 
 
 @MOST

@@ -87,3 +87,19 @@ def test_a_dead_authorization_says_why() -> None:
     dead = authorization("invalid", "*.a.test", Problem("dns", "SERVFAIL", "a.test"))
 
     assert next_step(ORDER, (dead,)) == Abandon(Problem("dns", "SERVFAIL", "*.a.test"))
+
+
+@pytest.mark.parametrize(
+    ("status", "challenge", "problem", "unmet"),
+    [
+        pytest.param("pending", "pending", CAA, CAA, id="it has looked, and leaves it open"),
+        pytest.param("pending", "pending", None, None, id="it has not looked yet"),
+        pytest.param("pending", "processing", CAA, None, id="it goes on looking by itself (section 8.2)"),
+        pytest.param("invalid", "invalid", CAA, None, id="it has given it up"),
+        pytest.param("valid", "valid", None, None, id="proven"),
+    ],
+)
+def test_only_a_challenge_that_the_ca_leaves_open_with_a_problem_is_to_be_answered_again(
+    status: str, challenge: str, problem: Problem | None, unmet: Problem | None
+) -> None:
+    assert replace(authorization(status, problem=problem), challenge=Challenge("u", "v", challenge)).unmet == unmet

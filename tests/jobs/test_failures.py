@@ -21,7 +21,7 @@ from certkeeper.jobs.forget import forget
 from certkeeper.jobs.history import release, rollback
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.status import plan, status
-from certkeeper.jobs.tick import tick
+from certkeeper.jobs.tick import ANSWERS, tick
 from tests.fakes import API, CA, SECOND_CA, START, WWW, Altered, FakeChains, FaultyRecords, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -208,6 +208,69 @@ def test_the_next_order_is_placed_after_the_pause_and_is_a_new_one() -> None:
     assert paused.outcome == "waiting" and "no such TXT record" in (paused.error or "") and paused.next_attempt
     assert outcome.outcome == "renewed"
     assert world.authority.new_orders == 2
+
+
+# A CA that leaves a challenge open when its record is not there yet, and waits to be told again.
+
+
+def seen_after(looks: int, kind: str = "rejectedIdentifier") -> tuple[World, Keeper, list[str]]:
+    """A CA that does not see the records before it has looked so often, and how often it was told to look."""
+    world, told = World(), list[str]()
+    world.authority.retries = True
+
+    def answer(account: Account, challenge: Challenge) -> None:
+        told.append(challenge.url)
+        standing = set(world.dns.records)
+        if told.count(challenge.url) <= looks:
+            world.dns.records.clear()
+        world.authority.answer(account, challenge)
+        world.dns.records |= standing
+
+    def authorization(account: Account, url: str) -> Authorization:
+        one = world.authority.authorization(account, url)
+        return replace(one, problem=replace(one.problem, kind=kind)) if one.problem else one
+
+    return world, with_authority(world, answer=answer, authorization=authorization), told
+
+
+@pytest.mark.parametrize("looks", [1, ANSWERS - 1])
+def test_a_ca_that_leaves_a_challenge_open_is_told_again_until_it_sees_the_record(looks: int) -> None:
+    world, keeper, told = seen_after(looks)
+
+    outcome = one_tick(keeper)
+
+    assert outcome.outcome == "renewed"
+    assert len(told) == (looks + 1) * len(WWW.identifiers)
+    assert world.authority.new_orders == 1
+    assert world.dns.records == set()
+
+
+@pytest.mark.parametrize(("said", "kept"), [("rejectedIdentifier", "incorrectResponse"), ("dns", "dns")])
+def test_a_ca_that_never_sees_the_record_is_quoted_soon_and_its_order_goes_on_with_the_next_run(
+    said: str, kept: str
+) -> None:
+    world, keeper, told = seen_after(1000, said)
+    begun = world.clock.now()
+
+    outcome = one_tick(keeper)
+
+    assert outcome.outcome == "failed"
+    assert "example.com: the CA does not take the TXT record yet: another TXT record" in (outcome.error or "")
+    assert failure_of(world).kind == kept and outcome.hint
+    assert world.clock.now() - begun < timedelta(seconds=30)
+    assert len(told) == ANSWERS * len(WWW.identifiers)
+    assert world.dns.records == set() and entry_of(world).records == ()
+    world.clock.later(HOUR)
+    assert one_tick(world.keeper()).outcome == "renewed"
+    assert world.authority.new_orders == 1
+
+
+def test_a_proof_that_the_ca_leaves_open_is_no_failed_authorization() -> None:
+    _, keeper, _ = seen_after(1000)
+
+    one_tick(keeper)
+
+    assert not [one for one in keeper.journal.read("www").entry.spent if one.limit == "failed_authorizations"]
 
 
 def test_attempts_are_spread_out_up_to_a_day() -> None:
