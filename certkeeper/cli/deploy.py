@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from certkeeper import config, wiring
 from certkeeper.cli import remotely, render
 from certkeeper.cli.loading import read_settings
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, asked, complain, progress, talk
-from certkeeper.core import permissions
+from certkeeper.core import permissions, stacks
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import CertkeeperError, NoticeError, SettingsError
 from certkeeper.core.stacks import Change, ChangeSet, Event, StackError
@@ -239,9 +240,20 @@ def _place(said: Namespace, settings: config.Settings, parts: wiring.Deployable)
         found, failed = challenges(wired.keeper, settings.specs)
     for name, error in failed.items():
         # The others shall not wait for it.
-        complain(f"{name}: {error.message}; it gets no right to write its challenge records", error.hint)
+        complain(f"{name}: {error.message}; it gets no new right to write its challenge records", error.hint)
+    if failed:
+        # A look-up that fails now must not take away what the function needs later.
+        found += _rights_of_before(parts, settings.deployment or "")
     target = package.Target(said.python, said.architecture)
     return replace(_bare_place(settings, parts), challenges=found, target=target)
+
+
+def _rights_of_before(parts: wiring.Deployable, name: str) -> tuple[permissions.ChallengeName, ...]:
+    before = parts.stacks.find(name)
+    deployed: Any = parts.stacks.template(name) if before is not None and stacks.step(before) == "update" else {}
+    renewer = deployed.get("Resources", {}).get("Renewer", {}).get("Properties", {})
+    policies = [permissions.presented(one["PolicyDocument"]) for one in renewer.get("Policies", ())]
+    return tuple(dict.fromkeys(one for policy in policies for one in policy))
 
 
 def _stored(settings: config.Settings, text: str) -> bool:

@@ -12,6 +12,7 @@ Naming an account this way leaves the decision to its own IAM policies, so every
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -266,6 +267,34 @@ def _presents(zones: Sequence[str], names: Sequence[str]) -> Statement:
     return _allow("PresentChallengeRecords", "route53:ChangeResourceRecordSets", zones, **conditions)
 
 
+def presented(policy: Policy) -> tuple[ChallengeName, ...]:
+    """What a renewer's policy lets it write, as broadly as it says, to be kept where nobody can tell what it needs.
+    Which name lies in which zone no policy tells.
+    """
+    said = {one["Sid"]: one for one in policy["Statement"]}
+    found: list[ChallengeName] = []
+    if "PresentChallengeRecords" in said:
+        statement = said["PresentChallengeRecords"]
+        key = "route53:ChangeResourceRecordSetsNormalizedRecordNames"
+        blocks = [block for operator, block in statement["Condition"].items() if operator != "Null"]
+        names = [_unescaped(name) for block in blocks for name in block.get(key, ())]
+        zones = _zone_ids(statement)
+        twins = _zone_ids(said["TellTwinsApart"]) if "TellTwinsApart" in said else ()
+        found += [ChallengeName(zone, names[0], twins=twins) for zone in zones]
+        found += [ChallengeName(zones[0], name) for name in names[1:]]
+    if "WriteInOtherAccountsZones" in said:
+        found += [ChallengeName("", "", role) for role in _listed(said["WriteInOtherAccountsZones"]["Resource"])]
+    return tuple(found)
+
+
+def _zone_ids(statement: Statement) -> tuple[str, ...]:
+    return tuple(arn.rpartition("/")[2] for arn in _listed(statement["Resource"]))
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
+
+
 def _function_statements(deployment: Deployment) -> list[Statement]:
     statements = []
     if deployment.function:
@@ -506,6 +535,10 @@ def normalised(name: str) -> str:
     )
 
 
+def _unescaped(name: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), name)
+
+
 def account_of(arn: str) -> str:
     return arn.split(":")[4]
 
@@ -515,7 +548,8 @@ def _zones(deployment: Deployment) -> list[str]:
 
 
 def _own_names(deployment: Deployment) -> list[str]:
-    return sorted({normalised(one.name) for one in deployment.challenges if not one.role_arn})
+    names = {one.name for one in deployment.challenges if not one.role_arn}
+    return sorted(name if name == ANY_CHALLENGE else normalised(name) for name in names)
 
 
 def _policy(statements: list[Statement]) -> Policy:

@@ -54,6 +54,36 @@ def test_without_a_kms_key_nothing_speaks_of_kms() -> None:
     assert "kms:" not in json.dumps([permissions.renewer(deployment), permissions.reader(deployment, ["example.com"])])
 
 
+@pytest.mark.parametrize(
+    "deployment",
+    [
+        pytest.param(DEPLOYMENT, id="one name"),
+        pytest.param(with_names(3, 2), id="several zones"),
+        pytest.param(with_names(91, 91), id="more zones than are listed"),
+        pytest.param(with_names(300, 2), id="more names than are listed"),
+        pytest.param(replace(DEPLOYMENT, challenges=()), id="none"),
+        pytest.param(replace(DEPLOYMENT, challenges=(ChallengeName("Z1", "a+b.example.com"),)), id="unusual letters"),
+        pytest.param(
+            replace(
+                DEPLOYMENT,
+                challenges=(
+                    ChallengeName("Z1", "_acme-challenge.example.com", twins=("Z1", "Z2")),
+                    ChallengeName("", "_acme-challenge.example.net", "arn:aws:iam::210987654321:role/dns"),
+                    ChallengeName("", "_acme-challenge.example.org", "arn:aws:iam::310987654321:role/dns"),
+                ),
+            ),
+            id="twins and other accounts",
+        ),
+    ],
+)
+def test_what_a_policy_lets_present_can_be_read_off_it_and_asked_for_again(deployment: Deployment) -> None:
+    policy = permissions.renewer(deployment)
+
+    again = permissions.renewer(replace(deployment, challenges=permissions.presented(policy)))
+
+    assert again == policy
+
+
 def test_up_to_ninety_zones_are_listed_and_more_are_any_zone_with_the_names_still_exact() -> None:
     few, many = with_names(40, 40), with_names(91, 91)
 

@@ -237,6 +237,14 @@ def test_a_new_name_gets_its_rights_and_its_certificate_by_one_command(deployer:
     assert changed == [["change", "Renewer", "AWS::IAM::Role"]]
 
 
+def test_a_look_up_that_fails_takes_no_right_away(deployer: Deployer) -> None:
+    with deployer.sandbox.desk.fault(Fault("refuse", "route53", "ListHostedZones", status=403, code="AccessDenied")):
+        said = deployer.deploy()
+
+    assert "gets no new right" in said.talk
+    assert "AWS::" not in said.talk
+
+
 def test_the_printed_templates_are_those_of_the_stacks(deployer: Deployer, formation: CloudFormation) -> None:
     for which, name in (("store", "fresh-store"), ("function", "fresh")):
         said = deployer.run("deploy", "--print", which, *TARGET)
