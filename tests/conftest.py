@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import pytest
+
+# Images of containers like to forbid byte code; every Python that a test starts then compiles all that it imports, and
+# every worker rewrites every test: a third of the whole time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 ON_CI = os.environ.get("CI") == "true"
 
