@@ -7,8 +7,9 @@ Event: {"names": ["example.com"], "force": false, "spend_reserve": false}, all o
 {"alert": "test"} sends a trial notice, {"account": "show", "directories": [...]} is `certkeeper account`, {"rollback":
 NAME, "revision": 7, "release": false}, {"revoke": NAME, "reason": "superseded", "revision": 7}, {"history": NAME} and
 {"rename": OLD, "to": NEW} are the commands of these names. A revocation is finished by a tick; without a reason it
-tells whether it is. A name is renamed once the stored settings, which are not ours to change, have the new one; before
-that it is only told whether it can be. "restarts" is our own: how often a tick that ran out of time has started itself.
+tells whether it is, and with "cancel" takes it back. A name is renamed once the stored settings, which are not ours to
+change, have the new one; before that it is only told whether it can be. "restarts" is our own: how often a tick that
+ran out of time has started itself.
 
 It raises only if the tick itself could not run; a name that failed is an outcome. Whoever asks for names, be it for
 `[]`, all of them, is answered with every outcome, as far as Lambda takes so much; a run that nobody waits for with
@@ -35,7 +36,7 @@ from certkeeper.core.report import accounts_json, outcomes_json, shortened
 from certkeeper.jobs.history import history, listed, release, rollback, told
 from certkeeper.jobs.rehearsal import rehearse
 from certkeeper.jobs.rename import copied, refuse
-from certkeeper.jobs.revoke import is_done, wish, without_replacement
+from certkeeper.jobs.revoke import is_done, wish, withdraw, without_replacement
 from certkeeper.jobs.rollover import VERBS
 from certkeeper.jobs.tick import Report, tick
 from certkeeper.jobs.watch import tried, watch
@@ -128,7 +129,9 @@ def _revoke(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     settings = wiring.stored_settings(_store())
     answer: dict[str, Any] = {}
     with wiring.wired(settings, deadline) as wired:
-        if reason is not None:
+        if event.get("cancel"):
+            answer["cancelled"] = withdraw(wired.keeper, name).serial_number
+        elif reason is not None:
             revocation = wish(wired.keeper, name, reason, revision)
             answer = {"serial_number": revocation.serial_number, "reason": revocation.reason}
             if all(spec.name != name for spec in settings.specs):

@@ -27,7 +27,7 @@ from certkeeper.core import accounts, ari, document, failures, index, journal, r
 from certkeeper.core.budget import LIMIT_NAMES, by_certificate
 from certkeeper.core.decision import Held
 from certkeeper.core.errors import AuthorityError, SettingsError
-from certkeeper.core.model import Account, CertificateRequest, Outcome, Revocation, Sealed, TxtRecord, Validity
+from certkeeper.core.model import Account, CertificateRequest, GivenUp, Outcome, Revocation, Sealed, TxtRecord, Validity
 from certkeeper.deployment.one_file import one_file
 from certkeeper.jobs.status import Planned, Served, Status, Survey
 from tests import policies_in_docs
@@ -301,7 +301,15 @@ def test_every_field_of_the_journal_is_described() -> None:
         charged_domains=("example.com",),
     )
     claim, records = journal.Claim("holder", timedelta(minutes=15)), (TxtRecord("Z1", "name", "value", "arn"),)
-    revocation = Revocation("4a1b", "00", "https://ca.test/directory", "superseded", "pem")
+    revocation = Revocation(
+        "4a1b",
+        "00",
+        "https://ca.test/directory",
+        "superseded",
+        "pem",
+        given_up=(GivenUp("https://ca.test/directory", "https://ca.test/order/2"),),
+        asked=True,
+    )
     entry = journal.Entry(
         claim,
         pending,

@@ -182,6 +182,19 @@ def test_what_has_nothing_to_be_revoked_or_made_current_says_so_and_no_tick_runs
     assert deployment.asked == []
 
 
+def test_a_wish_to_revoke_is_taken_back(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(door.TickError, match="nothing of www is to be revoked"):
+        deployment.call({"revoke": "www", "cancel": True})
+    monkeypatch.setattr(
+        door, "withdraw", lambda keeper, name: Revocation("4a1b", "", "https://ca.test/directory", "superseded", "")
+    )
+
+    answer, _ = deployment.call({"revoke": "www", "cancel": True})
+
+    assert answer == {"cancelled": "4a1b", "done": True, "version": __version__}
+    assert deployment.asked == []
+
+
 def test_a_name_without_a_certificate_has_no_history(deployment: Deployment) -> None:
     answer, _ = deployment.call({"history": "www"})
 

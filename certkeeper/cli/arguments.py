@@ -238,7 +238,9 @@ def _revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "certkeeper revoke example.com --reason keyCompromise",
     )  # fmt: skip
     _name(command)
-    command.add_argument("--reason", required=True, choices=tuple(REASONS), help="what the CA is told")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--reason", choices=tuple(REASONS), help="what the CA is told")
+    what.add_argument("--cancel", action="store_true", help="take it back, as long as the CA has not been asked")
     command.add_argument(
         "--revision",
         type=int,

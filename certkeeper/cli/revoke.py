@@ -9,10 +9,10 @@ from certkeeper import config, wiring
 from certkeeper.cli import remotely
 from certkeeper.cli.loading import read_settings
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, complain, confirm, progress, talk
-from certkeeper.core.errors import AuthorityError, SealingError
+from certkeeper.core.errors import AuthorityError, SealingError, SettingsError
 from certkeeper.core.failures import hint_of, sentence
 from certkeeper.jobs.keeper import Keeper
-from certkeeper.jobs.revoke import is_done, wish, without_replacement
+from certkeeper.jobs.revoke import is_done, wish, withdraw, without_replacement
 
 LOOK = timedelta(minutes=2)
 
@@ -20,6 +20,8 @@ LOOK = timedelta(minutes=2)
 def run(said: Namespace) -> int:
     """Raises SettingsError, StoreError, DocumentError."""
     settings, name = read_settings(said), said.name
+    if said.cancel:
+        return _cancelled(settings, said)
     wanted = any(spec.name == name for spec in settings.specs)
     what = f"the revision {said.revision}" if said.revision else "the current certificate"
     if not said.revision:
@@ -38,6 +40,21 @@ def run(said: Namespace) -> int:
     talk(f"{name}: {serial_number} is revoked ({reason})")
     talk("instances take the new one with their next pull" if wanted else f"hint: certkeeper forget {name}")
     return status
+
+
+def _cancelled(settings: config.Settings, said: Namespace) -> int:
+    if said.revision is not None:
+        raise SettingsError(
+            "--revision says what to revoke, and goes with --reason", f"certkeeper revoke {said.name} --cancel"
+        )
+    if remotely.is_asked(settings, said):
+        event: dict[str, object] = {"revoke": said.name, "cancel": True}
+        serial_number = remotely.answered(settings, event, progress(verbose=True), "cancelled")["cancelled"]
+    else:
+        with wiring.wired(settings, LOOK, progress(verbose=True)) as wired:
+            serial_number = withdraw(wired.keeper, said.name).serial_number
+    talk(f"{said.name}: {serial_number} will not be revoked")
+    return GOOD
 
 
 def _wished(settings: config.Settings, said: Namespace, *, wanted: bool) -> tuple[str, str]:

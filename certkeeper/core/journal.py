@@ -18,7 +18,7 @@ from certkeeper.core.budget import Spent
 from certkeeper.core.document import FORMAT, instant, parse_object, written
 from certkeeper.core.errors import DocumentError
 from certkeeper.core.failures import Failure, Trouble
-from certkeeper.core.model import Account, CertificateRequest, CertificateSpec, Revocation, Sealed, TxtRecord
+from certkeeper.core.model import Account, CertificateRequest, CertificateSpec, GivenUp, Revocation, Sealed, TxtRecord
 from certkeeper.core.ports import Records
 
 PREFIX = "journal/"
@@ -146,9 +146,18 @@ def settled(entry: Entry, order_url: str | None, now: datetime) -> Entry:
     """The entry, less an order whose certificate is already the stored one, or is for a compromised private key."""
     if entry.pending is not None and entry.pending.url == order_url:
         return at_rest(replace(entry, pending=None, claim=None), now)
-    if entry.pending is not None and entry.revocation is not None and entry.revocation.spoils(entry.pending.request):
-        return replace(entry, pending=None)
-    return entry
+    return unspoilt(entry)
+
+
+def unspoilt(entry: Entry) -> Entry:
+    """The entry, less an order for a compromised private key; what may have come of it is to be revoked as well."""
+    pending, revocation = entry.pending, entry.revocation
+    if pending is None or revocation is None or not revocation.spoils(pending.request):
+        return entry
+    if pending.finalized:
+        given_up = GivenUp(pending.ca, pending.url, pending.certificate_url)
+        revocation = replace(revocation, given_up=(*revocation.given_up, given_up))
+    return replace(entry, pending=None, revocation=revocation)
 
 
 def encode(entry: Entry, name: str) -> bytes:
@@ -207,12 +216,15 @@ def _entry(fields: dict[str, Any]) -> Entry:
 
 
 def _revocation_fields(revocation: Revocation) -> dict[str, object]:
+    given_up = revocation.given_up
     return {
         "serial_number": revocation.serial_number,
         "spki_sha256": revocation.spki_sha256,
         "ca_directory": revocation.ca,
         "reason": revocation.reason,
         "leaf_pem": revocation.leaf_pem,
+        **({"asked": True} if revocation.asked else {}),
+        **({"given_up": [[one.ca, one.url, one.certificate_url] for one in given_up]} if given_up else {}),
     }
 
 
@@ -223,6 +235,11 @@ def _revocation(fields: dict[str, Any]) -> Revocation:
         ca=str(fields["ca_directory"]),
         reason=str(fields["reason"]),
         leaf_pem=str(fields["leaf_pem"]),
+        asked=bool(fields.get("asked")),
+        given_up=tuple(
+            GivenUp(str(ca), str(url), str(certificate_url) if certificate_url else None)
+            for ca, url, certificate_url in fields.get("given_up") or ()
+        ),
     )
 
 

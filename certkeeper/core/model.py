@@ -129,14 +129,29 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class GivenUp:
+    """An order that may have become a certificate which nobody has; `certificate_url` if the CA has named it."""
+
+    ca: str
+    url: str
+    certificate_url: str | None = None
+
+
+@dataclass(frozen=True)
 class Revocation:
-    """What a person wants revoked, and why: a key of REASONS. All it takes to do so is public."""
+    """What a person wants revoked, and why: a key of REASONS. All it takes to do so is public.
+
+    `asked` is set before the CA is, so that the wish is not withdrawn when it may have come true. `given_up` are orders
+    for the compromised private key.
+    """
 
     serial_number: str
     spki_sha256: str
     ca: str
     reason: str
     leaf_pem: str
+    asked: bool = False
+    given_up: tuple[GivenUp, ...] = ()
 
     @property
     def compromised(self) -> bool:

@@ -2,16 +2,19 @@
 
 The wish is written into the journal entry, with all it takes. From then on every tick finds the certificate due; once
 it is not held any more, the same tick or a later one asks the CA and takes the wish out again. A CA that says that it
-is revoked already has done what was asked, so being killed in between costs nothing.
+is revoked already has done what was asked, so being killed in between costs nothing. A person may withdraw the wish
+until then: that the CA is about to be asked is written down first, at the version that was read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from certkeeper.core.errors import AuthorityError, DocumentError, SettingsError
-from certkeeper.core.journal import Claim
-from certkeeper.core.model import REASONS, Certificate, Revocation
+from certkeeper.core.journal import Claim, unspoilt
+from certkeeper.core.model import REASONS, Certificate, GivenUp, Revocation
+from certkeeper.core.order import Download, Order, Wait, next_step
 from certkeeper.jobs import survey
 from certkeeper.jobs.account import AccountDesk
 from certkeeper.jobs.case import believe, persistently
@@ -59,8 +62,11 @@ def _wished(keeper: Keeper, name: str, reason: str, revision: int | None) -> Rev
 
 def _revocation(certificate: Certificate, reason: str) -> Revocation:
     chain = certificate.chain
-    leaf_pem = chain.pem[: chain.pem.index(END) + len(END)] + "\n"
-    return Revocation(chain.serial_number, chain.spki_sha256, certificate.ca, reason, leaf_pem)
+    return Revocation(chain.serial_number, chain.spki_sha256, certificate.ca, reason, _leaf_of(chain.pem))
+
+
+def _leaf_of(pem: str) -> str:
+    return pem[: pem.index(END) + len(END)] + "\n"
 
 
 def _target(keeper: Keeper, name: str, current: Certificate | None, revision: int | None) -> Certificate | None:
@@ -69,21 +75,86 @@ def _target(keeper: Keeper, name: str, current: Certificate | None, revision: in
     return keeper.history.read(name, revision)
 
 
-def carry_out(keeper: Keeper, accounts: AccountDesk, name: str, revocation: Revocation) -> None:
-    """Have the CA revoke it, and whatever else is in the history with the same compromised private key; what is revoked
-    leaves the history. Raises AuthorityError, SettingsError, StoreError.
+def withdraw(keeper: Keeper, name: str) -> Revocation:
+    """Take the wish back; what it was. An order that was begun to replace the certificate goes with it, unless it may
+    be paid for.
+
+    Raises SettingsError if there is none, or the CA may have done it already; StoreError, DocumentError.
     """
-    _revoke(keeper, accounts, name, revocation)
+    withdrawn = persistently(name, lambda: _withdrawn(keeper, name))
+    survey.catch_up(keeper)
+    return withdrawn
+
+
+def _withdrawn(keeper: Keeper, name: str) -> Revocation:
+    read = keeper.journal.read(name)
+    entry, revocation = read.entry, read.entry.revocation
+    if revocation is None:
+        raise SettingsError(f"nothing of {name} is to be revoked")
+    if revocation.asked:
+        raise SettingsError(
+            f"{name}: the CA has been asked to revoke {revocation.serial_number}, and may have done so",
+            f"finish that: certkeeper revoke {name} --reason {revocation.reason}",
+        )
+    pending = entry.pending if entry.pending is not None and entry.pending.finalized else None
+    keeper.journal.write(name, replace(entry, revocation=None, pending=pending), read.version)
+    return revocation
+
+
+def carry_out(
+    keeper: Keeper, accounts: AccountDesk, name: str, revocation: Revocation, note: Callable[[Revocation], None]
+) -> None:
+    """Have the CA revoke it, and whatever else there is with the same compromised private key: in the history, or of
+    an order that was given up. What is revoked leaves the history. `note` writes the wish down as it stands then.
+
+    Raises AuthorityError, ChainError, SettingsError, StoreError, and what `note` raises.
+    """
+    asked = replace(revocation, asked=True)
+    if not revocation.asked:
+        note(asked)
+    try:
+        _revoke(keeper, accounts, name, revocation)
+    except AuthorityError as error:
+        if not revocation.asked and error.status is not None and 400 <= error.status < 500:
+            note(revocation)  # it has said no, so it has not
+        raise
+    for one in revocation.given_up:
+        _revoke_what_came_of(keeper, accounts, name, revocation, one)
     for revision in keeper.history.revisions(name):
         earlier = _readable(keeper, name, revision)
         if earlier is not None and revocation.concerns(earlier):
-            in_date = keeper.clock.now() < earlier.chain.validity.not_after
-            if in_date and earlier.chain.serial_number != revocation.serial_number:
+            if earlier.chain.serial_number != revocation.serial_number:
                 _revoke(keeper, accounts, name, _revocation(earlier, revocation.reason))
             keeper.history.remove(name, revision)
 
 
+def _revoke_what_came_of(
+    keeper: Keeper, accounts: AccountDesk, name: str, revocation: Revocation, given_up: GivenUp
+) -> None:
+    authority, account = keeper.authorities[given_up.ca], accounts.of(given_up.ca)
+    order = Order(given_up.url, "valid", (), (), "", given_up.certificate_url)
+    if given_up.certificate_url is None:
+        try:
+            order = authority.fetch_order(account, given_up.url)
+        except AuthorityError as error:
+            if error.status == 404 and error.kind:
+                return  # the CA has forgotten it, and so knows of no certificate
+            raise
+        step = next_step(order)
+        if isinstance(step, Wait):
+            raise AuthorityError("the CA is still at work on an order for the compromised private key")
+        if not isinstance(step, Download):
+            return
+    pem = authority.download(account, order)
+    chain = keeper.chains.read(pem)
+    lost = Revocation(chain.serial_number, chain.spki_sha256, given_up.ca, revocation.reason, _leaf_of(pem))
+    _revoke(keeper, accounts, name, lost)
+
+
 def _revoke(keeper: Keeper, accounts: AccountDesk, name: str, revocation: Revocation) -> None:
+    if keeper.chains.read(revocation.leaf_pem).validity.not_after <= keeper.clock.now():
+        keeper.tell(name, f"{revocation.serial_number} has expired, so it needs no revocation")
+        return
     account = accounts.of(revocation.ca)
     try:
         keeper.authorities[revocation.ca].revoke(account, revocation.leaf_pem, REASONS[revocation.reason])
@@ -116,12 +187,18 @@ def without_replacement(keeper: Keeper, name: str) -> None:
 
 def _without_replacement(keeper: Keeper, name: str) -> None:
     read = keeper.journal.read(name)
-    revocation = read.entry.revocation
-    if revocation is not None:
-        entry = replace(read.entry, claim=Claim(keeper.holder, keeper.term))
-        version = keeper.journal.write(name, entry, read.version)
-        carry_out(keeper, AccountDesk(keeper), name, revocation)
-        keeper.journal.write(name, replace(entry, claim=None, revocation=None), version)
+    if read.entry.revocation is None:
+        return
+    entry, version = replace(unspoilt(read.entry), claim=Claim(keeper.holder, keeper.term)), read.version
+
+    def note(as_it_stands: Revocation) -> None:
+        nonlocal version
+        version = keeper.journal.write(name, replace(entry, revocation=as_it_stands), version)
+
+    assert entry.revocation is not None  # noqa: S101 - unspoilt() takes none away
+    note(entry.revocation)
+    carry_out(keeper, AccountDesk(keeper), name, entry.revocation, note)
+    keeper.journal.write(name, replace(entry, claim=None, revocation=None), version)
 
 
 def is_done(keeper: Keeper, name: str) -> bool:

@@ -33,7 +33,16 @@ from certkeeper.core.errors import (
 )
 from certkeeper.core.index import Index, ledger_of, nothing_to_do
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, at_rest, is_wanted, settled, worth_finishing
-from certkeeper.core.model import Account, Certificate, CertificateSpec, Chain, HostedZone, Outcome, TxtRecord
+from certkeeper.core.model import (
+    Account,
+    Certificate,
+    CertificateSpec,
+    Chain,
+    HostedZone,
+    Outcome,
+    Revocation,
+    TxtRecord,
+)
 from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Order, Problem, Prove, Wait, next_step
 from certkeeper.core.ports import Presented
 from certkeeper.jobs import survey
@@ -652,6 +661,7 @@ def _revoked(run: Run, case: Case) -> None:
     error, outcome = case.error, case.outcome
     case.error = None
     guarded(_revoke, run, case)
+    case.busy = False  # whoever has overtaken this run is met again by _conclude(), and what is renewed is renewed
     case.unrevoked = error is None and case.error is not None
     if case.entry.revocation is not None:
         case.outcome = outcome
@@ -662,7 +672,11 @@ def _revoked(run: Run, case: Case) -> None:
 def _revoke(run: Run, case: Case) -> None:
     revocation = case.entry.revocation
     assert revocation is not None  # noqa: S101 - _is_to_revoke has just seen it
-    carry_out(run.keeper, run.accounts, case.spec.name, revocation)
+
+    def note(as_it_stands: Revocation) -> None:
+        _write(run, case, replace(case.entry, revocation=as_it_stands))
+
+    carry_out(run.keeper, run.accounts, case.spec.name, revocation, note)
     case.entry = replace(case.entry, revocation=None)
     if case.outcome is not None:
         reason = f"{case.outcome.reason}; {revocation.serial_number} is revoked"

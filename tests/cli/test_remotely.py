@@ -134,6 +134,42 @@ def test_a_revocation_is_the_functions_from_the_wish_to_the_last_look(
     assert ("4a1b is revoked (keyCompromise)" in capsys.readouterr().err) == done
 
 
+def test_a_wish_to_revoke_is_withdrawn_by_the_function_and_nothing_is_renewed(
+    function: FakeFunction, capsys: Captured
+) -> None:
+    function.answer = {"cancelled": "4a1b", "done": True}
+
+    assert main(["revoke", "www", "--cancel"]) == GOOD
+
+    assert function.asked == [{"revoke": "www", "cancel": True}]
+    assert capsys.readouterr().err.endswith("www: 4a1b will not be revoked\n")
+
+
+def test_a_function_that_cannot_withdraw_a_wish_yet_is_not_believed_to_have_done_so(
+    function: FakeFunction, capsys: Captured
+) -> None:
+    function.answer = {"done": False}
+
+    assert main(["revoke", "www", "--cancel"]) == NO_NEWS
+
+    assert "upgrade it: certkeeper deploy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--cancel", "--reason", "superseded"], []], ids=["both", "neither"])
+def test_revoke_wants_a_reason_or_to_be_cancelled(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["revoke", "www", *words])
+
+    assert caught.value.code == NO_NEWS
+
+
+def test_a_revision_is_not_cancelled(function: FakeFunction, capsys: Captured) -> None:
+    assert main(["revoke", "www", "--cancel", "--revision", "7"]) == NO_NEWS
+
+    assert function.asked == []
+    assert "goes with --reason" in capsys.readouterr().err
+
+
 def test_the_history_is_the_functions(function: FakeFunction, capsys: Captured) -> None:
     row = {"revision": 7, "serial_number": "4a1b", "not_before": "2026-11-23T12:00:00Z"}
     row |= {"not_after": "2027-02-21T12:00:00Z", "issuer": "R3", "current": True, "pinned": False, "problem": None}

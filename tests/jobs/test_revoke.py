@@ -12,9 +12,9 @@ import pytest
 from certkeeper.core.budget import Limit, Limits
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, SettingsError
-from certkeeper.core.model import Certificate, FallbackCa, TxtRecord
+from certkeeper.core.model import Certificate, CertificateSpec, FallbackCa, TxtRecord
 from certkeeper.jobs.history import history, rollback
-from certkeeper.jobs.revoke import is_done, wish, without_replacement
+from certkeeper.jobs.revoke import is_done, wish, withdraw, without_replacement
 from certkeeper.jobs.rollover import rolled_over
 from certkeeper.jobs.status import plan, status
 from certkeeper.jobs.tick import tick
@@ -314,7 +314,7 @@ def test_a_wish_may_be_repeated_when_it_is_replaced_and_not_revoked_yet() -> Non
     tick(replace(world.keeper(), authorities={CA: authority}), [WWW])
     assert held(world).chain.serial_number == "0002"
 
-    assert wish(world.keeper(), "www", "unspecified") == replace(first, reason="unspecified")
+    assert wish(world.keeper(), "www", "unspecified") == replace(first, reason="unspecified", asked=True)
 
 
 @pytest.mark.parametrize(
@@ -358,6 +358,206 @@ def test_the_reserve_may_be_spent_to_replace_what_is_to_be_revoked() -> None:
 
     assert refused.outcome == "waiting"
     assert outcome.outcome == "renewed"
+
+
+# Withdrawn.
+
+
+@pytest.mark.parametrize("spec", [WWW, None], ids=["wanted", "retired"])
+def test_a_wish_that_was_withdrawn_is_as_if_it_had_never_been(spec: CertificateSpec | None) -> None:
+    world = issued()
+    before = world.keeper().journal.read("www").entry
+    wished = wish(world.keeper(), "www", "keyCompromise")
+
+    assert withdraw(world.keeper(), "www") == wished
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes if spec else (None,)
+    assert world.keeper().journal.read("www").entry == before
+    assert outcome is None or outcome.outcome == "kept"
+    assert (world.authority.revoked, len(world.authority.issued)) == ({}, 1)
+
+
+def test_what_was_not_begun_for_anything_else_is_not_issued_when_the_wish_is_withdrawn() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "superseded")
+    world.authority.proven.clear()
+    world.dns.refuse = {"_acme-challenge.example.com"}
+    tick(world.keeper(), [WWW])
+    begun = world.keeper().journal.read("www").entry.pending
+    world.dns.refuse = set()
+    withdraw(world.keeper(), "www")
+    world.clock.later(HOUR)
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert begun is not None and not begun.finalized
+    assert (outcome.outcome, len(world.authority.issued)) == ("kept", 1)
+    assert world.keeper().journal.read("www").entry.tidy
+
+
+def test_what_is_not_to_be_revoked_cannot_be_withdrawn() -> None:
+    with pytest.raises(SettingsError, match="nothing of www is to be revoked"):
+        withdraw(issued().keeper(), "www")
+
+
+def revoking_fails(world: World, error: AuthorityError) -> None:
+    def failing(*args: Any) -> None:
+        raise error
+
+    authority: Any = Altered(world.authority, revoke=failing)
+    tick(replace(world.keeper(), authorities={CA: authority}), [WWW])
+    world.clock.later(HOUR)
+
+
+def test_what_may_be_revoked_already_is_not_withdrawn_and_the_next_run_finishes_it() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "superseded")
+    revoking_fails(world, AuthorityError("no answer"))
+    revoking_fails(
+        world, AuthorityError("not yours", kind="unauthorized", status=403)
+    )  # it may be revoked all the same
+
+    with pytest.raises(SettingsError, match="the CA has been asked to revoke 0001, and may have done so") as caught:
+        withdraw(world.keeper(), "www")
+
+    assert caught.value.hint == "finish that: certkeeper revoke www --reason superseded"
+    tick(world.keeper(), [WWW], Ask(by_name=True))
+    assert world.authority.revoked == {"0001": 4}
+
+
+def test_what_the_ca_has_refused_to_revoke_can_be_withdrawn() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "superseded")
+    revoking_fails(world, AuthorityError("not yours", kind="unauthorized", status=403))
+
+    withdraw(world.keeper(), "www")
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert (outcome.outcome, world.authority.revoked) == ("kept", {})
+    assert world.keeper().journal.read("www").entry.tidy
+
+
+def test_a_wish_ends_when_the_certificate_has_expired_whatever_its_ca_does() -> None:
+    world = issued()
+    wish(world.keeper(), "www", "superseded")
+    revoking_fails(world, AuthorityError("no answer"))
+    world.clock.later(90 * DAY)
+
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert (outcome.outcome, world.authority.revoked) == ("renewed", {})
+    assert is_done(world.keeper(), "www")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", range(1, 12))
+def test_killed_anywhere_a_wish_is_withdrawn_or_not_and_it_can_be_said_again(moment: int, after: bool) -> None:
+    world = issued()
+    wish(world.keeper(), "www", "keyCompromise")
+    with suppress(Killed):
+        withdraw(world.keeper(Fate(moment, after, killed)), "www")
+
+    with suppress(SettingsError):
+        withdraw(world.keeper(), "www")
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert (outcome.outcome, world.authority.revoked, len(world.authority.issued)) == ("kept", {}, 1)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_withdrawn_while_a_tick_is_paused_anywhere_nothing_is_revoked_or_it_is_told(moment: int, after: bool) -> None:
+    world = issued()
+    world.authority.proven.clear()
+    wish(world.keeper(), "www", "keyCompromise")
+    withdrawn: list[bool] = []
+
+    def another() -> None:
+        try:
+            withdraw(world.keeper(), "www")
+            withdrawn.append(True)
+        except SettingsError:
+            withdrawn.append(False)
+
+    tick(world.keeper(Fate(moment, after, another)), [WWW])
+    world.clock.later(HOUR)
+    tick(world.keeper(), [WWW])
+
+    entry = world.keeper().journal.read("www").entry
+    assert world.authority.revoked == ({} if withdrawn == [True] else {"0001": 1})
+    assert held(world).chain.serial_number not in world.authority.revoked
+    assert len(world.authority.issued) <= 2
+    assert entry.closed and entry.records == () and entry.failure is None
+    assert world.dns.records == set()
+
+
+# Orders for a compromised private key.
+
+
+def finalized_and_killed(world: World) -> None:
+    """A renewal was killed right after the CA had issued, before anybody knew of the certificate."""
+
+    def finalized(*args: Any) -> None:
+        world.authority.finalize(*args)
+        raise Killed
+
+    authority: Any = Altered(world.authority, finalize=finalized)
+    with suppress(Killed):
+        tick(replace(world.keeper(), authorities={CA: authority}), [REUSING], Ask(by_name=True, force=True))
+
+
+def test_what_came_of_an_order_that_is_given_up_for_its_compromised_private_key_is_revoked_too() -> None:
+    world = issued(REUSING)
+    finalized_and_killed(world)
+    wish(world.keeper(), "www", "keyCompromise")
+
+    tick(world.keeper(), [REUSING], Ask(by_name=True))
+
+    assert held(world).chain.serial_number == "0003"
+    assert world.authority.revoked == {"0001": 1, "0002": 1}
+    assert is_done(world.keeper(), "www")
+
+
+def test_an_order_that_is_given_up_and_still_worked_on_keeps_the_wish_open() -> None:
+    world = issued(REUSING)
+    finalized_and_killed(world)
+    (lost,) = (one for one in world.authority.orders.values() if one["chain"] and one["left"])
+    lost["left"] = 1000
+    wish(world.keeper(), "www", "keyCompromise")
+
+    (first,) = tick(world.keeper(), [REUSING], Ask(by_name=True)).outcomes
+    lost["left"] = 0
+    tick(world.keeper(), [REUSING], Ask(by_name=True))
+
+    assert (first.outcome, first.serial_number) == ("failed", "0003")
+    assert "still at work on an order for the compromised private key" in (first.error or "")
+    assert world.authority.revoked == {"0001": 1, "0002": 1}
+    assert is_done(world.keeper(), "www")
+
+
+def test_an_order_that_was_given_up_and_that_the_ca_has_forgotten_is_done_with() -> None:
+    world = issued(REUSING)
+    finalized_and_killed(world)
+    wish(world.keeper(), "www", "keyCompromise")
+    lost = list(world.authority.orders)[-1]
+    del world.authority.orders[lost]
+    world.authority.orders["somebody else's"] = {"names": (), "chain": None, "left": None, "dead": None}
+
+    tick(world.keeper(), [REUSING], Ask(by_name=True))
+
+    assert world.authority.revoked == {"0001": 1}
+    assert is_done(world.keeper(), "www")
+
+
+def test_what_came_of_an_order_of_a_name_that_nobody_wants_any_more_is_revoked_too() -> None:
+    world = issued(REUSING)
+    finalized_and_killed(world)
+    wish(world.keeper(), "www", "keyCompromise")
+
+    without_replacement(world.keeper(), "www")
+
+    assert world.authority.revoked == {"0001": 1, "0002": 1}
+    assert world.keeper().journal.read("www").entry.tidy
 
 
 # Killed and paused anywhere.
