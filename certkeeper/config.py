@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import idna
-from publicsuffixlist import PublicSuffixList
+from publicsuffixlist import PSLFILE, PublicSuffixList
 
 from certkeeper.core.budget import LIMIT_NAMES, REMEMBERED, Limit, Limits, limits_of
 from certkeeper.core.decision import is_staging
@@ -218,12 +218,29 @@ def identifier(text: str) -> str:
 def registered_domain(identifier: str) -> str:
     """One label below the public suffix, as CAs count certificates; a public suffix itself stands for itself."""
     name = identifier.removeprefix("*.")
-    return _public_suffixes().privatesuffix(name) or name
+    return _public_suffixes(name.rpartition(".")[2]).privatesuffix(name) or name
 
 
 @cache
-def _public_suffixes() -> PublicSuffixList:
-    return PublicSuffixList()  # what the wheel holds: nothing is fetched
+def _public_suffixes(top: str) -> PublicSuffixList:
+    """The suffixes below one top-level domain. To read all of them takes longer than the settings do."""
+    return PublicSuffixList(_suffixes_by_top().get(_IDN if top.startswith(_IDN) else top, []))
+
+
+_IDN = "xn--"
+"""Stands for all top-level domains that are not written in ASCII, as most of the list's are not here."""
+
+
+@cache
+def _suffixes_by_top() -> Mapping[str, list[str]]:
+    suffixes: dict[str, list[str]] = {}
+    # The list that the wheel holds: nothing is fetched.
+    for line in Path(PSLFILE).read_text("utf-8").splitlines():
+        suffix = line.partition(" ")[0].rstrip()
+        if suffix and not suffix.startswith("//"):
+            top = suffix.rpartition(".")[2]
+            suffixes.setdefault(top if top.isascii() else _IDN, []).append(suffix)
+    return suffixes
 
 
 ELSEWHERE = 'to keep them in Secrets Manager write certificates_in = "secretsmanager:PREFIX"'

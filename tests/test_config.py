@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from publicsuffixlist import PSLFILE, PublicSuffixList
 
 from certkeeper.config import CaSettings, Fault, Faults, Settings, identifier, parse, read, registered_domain, store_url
 from certkeeper.core.budget import Limit, Limits
@@ -604,6 +605,16 @@ def test_the_line_that_a_hint_writes_out_mends_the_fault(before: str, after: str
 )
 def test_a_registered_domain_is_one_label_below_a_public_suffix(identifier: str, domain: str) -> None:
     assert registered_domain(identifier) == domain
+
+
+def test_to_read_only_what_concerns_a_top_level_domain_finds_the_same_as_the_whole_list() -> None:
+    listed = (line.split(" ")[0] for line in Path(PSLFILE).read_text("utf-8").splitlines() if not line.startswith("//"))
+    suffixes = [one.lstrip("*.!").encode("idna").decode() for one in listed if one.strip()]
+    assert len(suffixes) > 9000
+    whole = PublicSuffixList()
+
+    names = [f"{below}{suffix}" for suffix in suffixes for below in ("", "a.", "www.a.")]
+    assert [registered_domain(name) for name in names] == [whole.privatesuffix(name) or name for name in names]
 
 
 def test_a_certificate_knows_the_registered_domains_of_its_identifiers() -> None:
