@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes, urlsplit
 from uuid import uuid4
 
+from moto import backends
 from moto.backends import get_backend
 from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
@@ -45,6 +46,9 @@ CRYPTOGRAPHIC = frozenset(
 setattr(FakeBucket, "get_permission", lambda bucket, action, resource: PermissionResult.NEUTRAL)  # noqa: B010 - mypy
 # moto's ciphertexts have no room for the "mrk-" in the id of a key of several Regions, and could not be decrypted.
 setattr(kms_models, "generate_key_id", lambda several: str(uuid4()))  # noqa: B010 - mypy
+# For every request moto looks through its folder twice, which takes as long as to answer the request.
+MOTO_FOLDERS = frozenset(backends.list_of_moto_modules())
+setattr(backends, "list_of_moto_modules", lambda: MOTO_FOLDERS)  # noqa: B010 - mypy
 
 
 class AwsServer:
@@ -76,7 +80,7 @@ class AwsServer:
         self._assumed: dict[str, Route53Api] = {}
         self._handlers: dict[str, Callable[[AwsRequest], Response | None]] = {}
         self._moto_lock = threading.RLock()
-        self._moto = DomainDispatcherApplication(create_backend_app)
+        self._moto = DomainDispatcherApplication(_app_of)
         self._closed = False
         try:
             self.reset()
@@ -366,6 +370,13 @@ class AwsServer:
 
     def _kms(self, region: str) -> Any:
         return get_backend("kms")[ACCOUNT][region or self.region]
+
+
+def _app_of(service: Any) -> Any:
+    app = create_backend_app(service)
+    # Flask's help for those who write an app takes a good part of each request; but what goes wrong is still raised.
+    app.debug, app.config["PROPAGATE_EXCEPTIONS"] = False, True
+    return app
 
 
 def error_code(response: Response) -> str:
