@@ -16,6 +16,9 @@ from certkeeper.core.ports import CertificateAuthority
 from certkeeper.jobs.account import established
 from certkeeper.jobs.keeper import Keeper
 
+NOT_IMPLEMENTED = 501
+"""HTTP status (RFC 9110 section 15.6.2): what a CA answers, as step-ca does, that knows no key change."""
+
 
 def shown(keeper: Keeper, directory: str) -> Account | None:
     """The account at a CA as it is stored; None if there is none. Raises StoreError, DocumentError."""
@@ -48,9 +51,14 @@ def _rolled_over(keeper: Keeper, authority: CertificateAuthority, directory: str
         keeper.tell("", "changing the account key")
         try:
             authority.change_key(account, account.next_key)
-        except AuthorityError:
+        except AuthorityError as error:
             # The answer may be lost: the CA knows which key is the account's.
             if authority.find(new) != account.url:
+                if error.status == NOT_IMPLEMENTED:
+                    keeper.accounts.write(replace(account, next_key=None), version)
+                    raise AuthorityError(
+                        "the CA does not change account keys", "the account goes on with the key that it has"
+                    ) from None
                 raise
     _confirm(authority, account, new)
     keeper.accounts.write(new, version)

@@ -108,6 +108,21 @@ def test_a_refusal_is_told_and_both_keys_are_kept_until_it_succeeds() -> None:
     assert_one_account_with_one_good_key(world)
 
 
+def test_a_ca_that_changes_no_keys_is_told_and_nothing_stays_unfinished() -> None:
+    world = in_use()
+    before = stored(world)
+
+    def change_key(account: Account, new: Sealed) -> None:
+        raise AuthorityError("not implemented", kind="rejectedIdentifier", status=501)
+
+    with pytest.raises(AuthorityError, match="does not change account keys") as told:
+        rolled_over(with_authority(world, change_key=change_key), CA)
+
+    assert told.value.hint == "the account goes on with the key that it has"
+    assert stored(world) == before
+    assert_one_account_with_one_good_key(world)
+
+
 @pytest.mark.parametrize("finish", ["another rollover", "a tick"])
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("moment", MOMENTS)
