@@ -489,16 +489,19 @@ def test_a_zone_that_is_gone_refuses_its_own_records_only(over: Over, route53: A
 
 
 @pytest.mark.parametrize("code", ["Throttling", "PriorRequestNotComplete"])
-def test_a_busy_route_53_is_tried_again(over: Over, retrying: Any, desk: Desk, code: str) -> None:
-    bench = over(retrying)
+def test_a_route_53_that_is_busy_three_times_in_a_row_is_tried_again(
+    over: Over, client_of: ClientOf, desk: Desk, code: str
+) -> None:
+    bench, mark = over(client_of("route53", attempts=4)), desk.mark()
 
     with (
-        desk.fault(Fault("refuse", "route53", "ChangeResourceRecordSets", times=1, status=400, code=code)),
+        desk.fault(Fault("refuse", "route53", "ChangeResourceRecordSets", times=3, status=400, code=code)),
         bench.challenge_records.presenting([bench.record("a")], ()) as presented,
     ):
-        meanwhile = bench.standing(bench.name())
+        meanwhile, during = bench.standing(bench.name()), counted(desk, mark)
 
     assert (meanwhile, presented.refused) == ({"a"}, {})
+    assert during["ChangeResourceRecordSets"] == 4
 
 
 @pytest.mark.parametrize("code", ["Throttling", "PriorRequestNotComplete"])
