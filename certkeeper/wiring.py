@@ -380,7 +380,7 @@ def here() -> tuple[str, str]:
 def surroundings(settings: config.Settings, drifted: Callable[[], bool] | None) -> Surroundings:
     """What `doctor` looks at besides; nothing is asked before it is. Raises SettingsError."""
     from certkeeper.adapters.iam_simulation import SimulatedRights
-    from certkeeper.adapters.kms_keys import state
+    from certkeeper.adapters.kms_keys import find_arn, state
     from certkeeper.adapters.s3_bucket import S3Bucket
     from certkeeper.adapters.sns_notices import unconfirmed
 
@@ -394,13 +394,15 @@ def surroundings(settings: config.Settings, drifted: Callable[[], bool] | None) 
         topic = f"arn:{s3.meta.partition}:sns:{region}:{account}:{settings.deployment}-notices"
         return unconfirmed(aws.client("sns", region), topic)
 
-    def sealing() -> str | None:
-        kms_key = settings.kms_key or ""
-        return state(aws.client("kms", _region_of_key(kms_key) or _region_of_deployment(settings, aws)), kms_key)
+    kms_key = settings.kms_key or ""
+
+    def kms() -> Any:
+        return aws.client("kms", _region_of_key(kms_key) or _region_of_deployment(settings, aws))
 
     return Surroundings(
         skew=lambda: S3Bucket(s3, settings.bucket, settings.bucket_owner or aws.account()).skew(),
-        kms_key=sealing if settings.kms_key else None,
+        kms_key=(lambda: state(kms(), kms_key)) if kms_key else None,
+        kms_key_arn=(lambda: find_arn(kms(), kms_key)) if kms_key else None,
         unconfirmed=waiting if deployed and settings.alerts else None,
         drifted=drifted if deployed else None,
         rights=deferred(lambda: SimulatedRights(aws.client("iam"), s3.meta.partition, aws.account())),

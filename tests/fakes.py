@@ -167,11 +167,14 @@ class FaultyRecords:
             raise StoreError(f"the store could not {verb} {path}", "wait for the store")
 
 
+@dataclass
 class FakeSealer:
     """Not secret, but honest about contexts."""
 
+    arn: str = "arn:aws:kms:eu-west-1:1:key/k"
+
     def seal(self, clear: bytes, context: Mapping[str, str]) -> Sealed:
-        return Sealed("kms", json.dumps(dict(context)).encode() + b"\0" + clear[::-1], "arn:aws:kms:eu-west-1:1:key/k")
+        return Sealed("kms", json.dumps(dict(context)).encode() + b"\0" + clear[::-1], self.arn)
 
     def open(self, sealed: Sealed, context: Mapping[str, str]) -> bytes:
         said, _, turned = sealed.blob.partition(b"\0")

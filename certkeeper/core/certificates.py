@@ -65,6 +65,7 @@ def held(certificate: Certificate | None) -> Held | None:
         order_url=certificate.order_url,
         certificate_id=chain.certificate_id,
         sealing=certificate.request.private_key.sealing,
+        kms_key_arn=certificate.request.private_key.kms_key_arn,
         pinned_since=certificate.pinned_since,
     )
 

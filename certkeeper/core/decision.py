@@ -40,6 +40,7 @@ class Held:
     certificate_id: str | None = None
     information: ari.Information | None = None
     sealing: str | None = None
+    kms_key_arn: str | None = None
     pinned_since: datetime | None = None
     revoking: str | None = None
     """The reason for which a person wants it revoked, which is done as soon as it is replaced."""

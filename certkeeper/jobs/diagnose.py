@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from certkeeper.core import caa, zones
+from certkeeper.core import index as indexes
 from certkeeper.core.budget import Ledger
 from certkeeper.core.decision import host
 from certkeeper.core.errors import AuthorityError, CertkeeperError
@@ -21,6 +22,7 @@ from certkeeper.jobs.case import Run
 from certkeeper.jobs.keeper import Keeper
 
 GOOD, WARNING, BAD, UNKNOWN = "good", "warning", "bad", "unknown"
+LISTED = 5
 LARGEST_SKEW = timedelta(minutes=5)
 """ACME and AWS's signatures take a clock that is off by a few minutes."""
 
@@ -40,13 +42,14 @@ class Finding:
 class Surroundings:
     """What only a door can look up; each raises a CertkeeperError if it cannot be told. None where it does not apply.
 
-    `skew` is how far this machine's clock is ahead of S3's; `kms_key` is the key's state in KMS's words, None if there
-    is no such key; `unconfirmed` lists the addresses of alarms that have not been confirmed; `drifted` is whether the
-    deployed settings are others than these.
+    `skew` is how far this machine's clock is ahead of S3's; `kms_key` is the key's state in KMS's words, `kms_key_arn`
+    its ARN, None if there is no such key; `unconfirmed` lists the addresses of alarms that have not been confirmed;
+    `drifted` is whether the deployed settings are others than these.
     """
 
     skew: Callable[[], timedelta]
     kms_key: Callable[[], str | None] | None = None
+    kms_key_arn: Callable[[], str | None] | None = None
     unconfirmed: Callable[[], Sequence[str]] | None = None
     drifted: Callable[[], bool] | None = None
     rights: RightsOfRoles | None = None
@@ -65,6 +68,8 @@ def diagnose(keeper: Keeper, specs: Sequence[CertificateSpec], surroundings: Sur
     run, seen = Run(keeper, Ledger()), _Seen()
     findings = [_of_clock(surroundings.skew)]
     findings += _of_surroundings(surroundings)
+    if surroundings.kms_key_arn is not None:
+        findings += _of_seals(keeper, specs, surroundings.kms_key_arn)
     issuers, first = {}, {spec.ca for spec in specs}
     for directory in dict.fromkeys((*(spec.ca for spec in specs), *(ca for spec in specs for ca in spec.cas))):
         finding, issuers[directory] = _of_ca(keeper, directory)
@@ -108,6 +113,37 @@ def _kms_key(state: object) -> tuple[str, str, str | None]:
     if state is None:
         return BAD, "there is no such key", "certkeeper deploy makes the one of an alias; or correct kms_key"
     return BAD, f"is {state}", "enable it, or cancel its deletion: what it has sealed cannot be opened otherwise"
+
+
+def _of_seals(keeper: Keeper, specs: Sequence[CertificateSpec], kms_key_arn: Callable[[], str | None]) -> list[Finding]:
+    """What another key than that of the settings has sealed, which only that one opens."""
+    try:
+        ours, (index, _) = kms_key_arn(), indexes.read(keeper.records)
+        cas = dict.fromkeys(ca for spec in specs for ca in spec.cas)
+        accounts = {ca: account for ca in cas if (account := keeper.accounts.read(ca)[0]) is not None}
+    except CertkeeperError as error:
+        return [Finding("sealing", "what is stored", UNKNOWN, error.message, error.hint)]
+    sealed = {f"the account at {host(ca)}": account.private_key.kms_key_arn for ca, account in accounts.items()}
+    for spec in specs:
+        facts = index.facts.get(spec.name)
+        sealed[spec.name] = facts.held.kms_key_arn if facts and facts.held else None
+    others = dict.fromkeys(arn for arn in sealed.values() if arn not in (None, ours))
+    if ours is None or not others:
+        return [Finding("sealing", "what is stored", GOOD, "is sealed by it")] if ours else []
+    hint = (
+        "keep that key, and the rights on it, until nothing of it is left: certkeeper account rollover for accounts; "
+        "for certificates the next renewal, or certkeeper renew NAME --force"
+    )
+    return [
+        Finding("sealing", str(other), WARNING, f"not that of the settings, has sealed {_listed(what)}", hint)
+        for other in others
+        if (what := [one for one, arn in sealed.items() if arn == other])
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def _drift(drifted: object) -> tuple[str, str, str | None]:

@@ -131,7 +131,8 @@ def carry_out(
 def _revoke_what_came_of(
     keeper: Keeper, accounts: AccountDesk, name: str, revocation: Revocation, given_up: GivenUp
 ) -> None:
-    authority, account = keeper.authorities[given_up.ca], accounts.of(given_up.ca)
+    account = accounts.of(given_up.ca)
+    authority = keeper.authorities[given_up.ca]
     order = Order(given_up.url, "valid", (), (), "", given_up.certificate_url)
     if given_up.certificate_url is None:
         try:

@@ -9,9 +9,12 @@ from datetime import timedelta
 import pytest
 
 from certkeeper.core.caa import CaaRecord
+from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, NoticeError, RightsError, SealingError, StoreError
 from certkeeper.core.model import FallbackCa, HostedZone
 from certkeeper.jobs.diagnose import Finding, Surroundings, diagnose
+from certkeeper.jobs.rollover import rolled_over
+from certkeeper.jobs.tick import tick
 from tests.fakes import API, CA, SECOND_CA, WWW, World
 
 ROLE = "arn:aws:iam::123456789012:role/web"
@@ -187,6 +190,43 @@ def test_what_cannot_be_told_is_unknown_and_stops_nothing() -> None:
 )
 def test_a_kms_key_that_does_not_work_is_bad(state: str | None, result: str) -> None:
     assert found(well(), replace(AROUND, kms_key=lambda: state))["KMS key"].result == result
+
+
+OURS = "arn:aws:kms:eu-west-1:1:key/k"
+NEW = replace(AROUND, kms_key=lambda: "Enabled", kms_key_arn=lambda: "arn:aws:kms:eu-west-1:1:key/new")
+
+
+def of_key(world: World, around: Surroundings) -> list[tuple[str, str, str]]:
+    findings = diagnose(world.keeper(), [WWW, API], around)
+    return [(one.about, one.result, one.what) for one in findings if one.check == "sealing"]
+
+
+def test_what_another_kms_key_has_sealed_is_named_until_it_is_replaced() -> None:
+    world = well()
+    tick(world.keeper(), [WWW, API])
+    warned = of_key(world, NEW)
+    changed = replace(world.keys.sealer, arn="arn:aws:kms:eu-west-1:1:key/new")
+    world.keys.sealer = changed
+    tick(world.keeper(), [WWW], Ask(by_name=True, force=True))
+    rolled_over(world.keeper(), CA)
+
+    (left,) = of_key(world, NEW)
+
+    assert warned == [
+        (OURS, "warning", "not that of the settings, has sealed the account at ca.test, www, api"),
+    ]
+    assert left == (OURS, "warning", "not that of the settings, has sealed api")
+    tick(world.keeper(), [API], Ask(by_name=True, force=True))
+    assert of_key(world, NEW) == [("what is stored", "good", "is sealed by it")]
+
+
+def test_a_kms_key_that_cannot_be_found_out_says_nothing_of_what_it_has_sealed() -> None:
+    world = well()
+    tick(world.keeper(), [WWW])
+    refused = replace(NEW, kms_key_arn=raising(SealingError("not allowed", "allow it")))  # type: ignore[arg-type]
+
+    assert of_key(world, refused) == [("what is stored", "unknown", "not allowed")]
+    assert of_key(world, replace(NEW, kms_key_arn=lambda: None)) == []
 
 
 def test_an_address_that_nobody_confirmed_is_bad() -> None:

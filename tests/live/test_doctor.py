@@ -59,3 +59,31 @@ def test_a_name_without_a_hosted_zone_is_bad_news(operator: Operator) -> None:
     assert status == 1
     assert found["hosted zone"]["result"] == "bad"
     assert found["hosted zone"]["hint"]
+
+
+def test_another_kms_key_takes_over_step_by_step_and_doctor_says_what_is_left(sandbox: Sandbox) -> None:
+    with Operator(sandbox) as operator:
+        kms = operator.kms()
+        before, after = (kms.create_key()["KeyMetadata"]["Arn"] for _ in range(2))
+        operator.settings(kms_key=before)
+        assert operator.renew().status == 0
+
+        operator.settings(kms_key=after)
+        left = [warned(operator)]
+        assert operator.run("account", "rollover", "--here").status == 0
+        left.append(warned(operator))
+        assert operator.renew(operator.name, "--force").status == 0
+
+        host = operator.proxy.directory_url.split("/")[2]
+        told = "not that of the settings, has sealed"
+        assert left == [
+            {before: f"{told} the account at {host}, {operator.name}"},
+            {before: f"{told} {operator.name}"},
+        ]
+        assert warned(operator) == {}
+        operator.assert_one_good_certificate(issued=2)
+
+
+def warned(operator: Operator) -> dict[str, str]:
+    found = json.loads(operator.run("doctor", "--json").data)["findings"]
+    return {one["about"]: one["what"] for one in found if (one["check"], one["result"]) == ("sealing", "warning")}

@@ -108,6 +108,28 @@ def test_without_a_yes_nothing_is_revoked(operator: Operator) -> None:
 
 
 @pytest.mark.pebble
+def test_what_could_not_be_replaced_yet_is_not_revoked_after_all_when_a_person_takes_it_back(
+    operator: Operator,
+) -> None:
+    assert operator.renew().status == 0
+    old = serial_of(operator)
+
+    def down(request: AcmeRequest, forward: Callable[[], AcmeResponse]) -> AcmeResponse:
+        return AcmeResponse.of_problem(500, "serverInternal", "try later")
+
+    with operator.proxy.script("newOrder", down):
+        begun = operator.run("revoke", operator.name, "--reason", "superseded", "--yes")
+    cancelled = operator.run("revoke", operator.name, "--cancel")
+    again = operator.run("revoke", operator.name, "--cancel")
+
+    assert (begun.status, cancelled.status, again.status) == (1, 0, 2), begun.talk + cancelled.talk + again.talk
+    assert f"{operator.name}: {old} will not be revoked" in cancelled.talk
+    assert operator.renew().status == 0
+    assert (serial_of(operator), status_of(operator, old)) == (old, "Valid")
+    operator.assert_one_good_certificate(issued=1)
+
+
+@pytest.mark.pebble
 @pytest.mark.parametrize(
     ("phase", "operation"),
     [("after", "finalize"), ("after", "certificate"), ("before", "revokeCert"), ("after", "revokeCert")],
