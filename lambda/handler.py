@@ -268,5 +268,7 @@ def _store() -> str:
 
 
 def log(fields: dict[str, Any]) -> None:
-    """One JSON object a line; print, since Lambda's logging would wrap it, and CloudWatch not see the gauges."""
-    print(json.dumps(fields), flush=True)  # noqa: T201 - the function's log
+    """One JSON object a line; print, since Lambda's logging would wrap it, and CloudWatch not see the gauges. At one
+    stroke: between a line and its end another thread's may come, and Lambda takes both for one.
+    """
+    print(f"{json.dumps(fields)}\n", end="", flush=True)  # noqa: T201 - the function's log

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import boto3
@@ -456,3 +458,17 @@ def test_the_log_is_one_json_object_a_line_with_the_time_in_milliseconds(deploym
     (line,) = (one for one in log if "_aws" in one)
     stamp = line["_aws"]["Timestamp"]
     assert abs(stamp / 1000 - time.time()) < 60
+
+
+def test_a_line_of_the_log_is_written_at_one_stroke_so_that_no_other_thread_comes_between() -> None:
+    strokes: list[str] = []
+
+    class Stdout(StringIO):
+        def write(self, text: str) -> int:
+            strokes.append(text)
+            return len(text)
+
+    with redirect_stdout(Stdout()):
+        door.log({"name": "www", "doing": "ordering"})
+
+    assert [one for one in strokes if one] == ['{"name": "www", "doing": "ordering"}\n']
