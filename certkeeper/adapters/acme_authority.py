@@ -303,7 +303,7 @@ def _problem(response: requests.Response) -> AuthorityError | None:
         _one_line(detail),
         kind="" if "about:" in kind else kind,
         status=response.status_code,
-        retry_after=retry_after(response.headers, datetime.now(UTC)),
+        retry_after=retry_after(response.headers, datetime.now(UTC), response.status_code),
         subproblems=_subproblems(said),
     )
 

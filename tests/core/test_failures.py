@@ -260,6 +260,14 @@ def test_both_forms_of_retry_after_are_read(headers: dict[str, str], seconds: fl
     assert failures.retry_after(headers, datetime(2026, 11, 23, 2, 20, tzinfo=UTC)) == seconds
 
 
+@pytest.mark.parametrize("said", ["604800", "Mon, 30 Nov 2026 02:20:00 GMT"])
+def test_an_outage_is_believed_for_a_day_and_a_limit_for_a_week(said: str) -> None:
+    headers, now = {"Retry-After": said}, datetime(2026, 11, 23, 2, 20, tzinfo=UTC)
+
+    assert failures.retry_after(headers, now, 503) == 86400
+    assert failures.retry_after(headers, now, 429) == failures.retry_after(headers, now) == 7 * 86400
+
+
 @pytest.mark.parametrize("skew", [-7200, 7200])
 def test_a_date_is_measured_by_the_answers_own_clock_however_wrong_ours_is(skew: int) -> None:
     ours = datetime(2026, 11, 23, 2, 20, tzinfo=UTC) + timedelta(seconds=skew)
