@@ -272,6 +272,10 @@ class Ledger:
         hold = self._holds.get(ca)
         return hold if hold and hold.last and is_recent(hold.last, hold.until, now) else None
 
+    def issued_since(self, ca: str, identifiers: Iterable[str], since: datetime) -> list[datetime]:
+        """When this CA has issued for exactly this set, no longer ago than a week; the latest last."""
+        return sorted(at for at in self._spent(EXACT_SET, ca, identifier_set(identifiers)) if at > since)
+
     def knows(self, ca: str, identifiers: Iterable[str], now: datetime) -> bool:
         """Whether this CA has issued for exactly this set, so that the next one is a renewal to it."""
         return any(at > now - KNOWN_SET for at in self._spent(EXACT_SET, ca, identifier_set(identifiers)))

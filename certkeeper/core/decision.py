@@ -14,6 +14,7 @@ from certkeeper.core.budget import (
     KNOWN_SET,
     ORDERS,
     REGISTERED_DOMAIN,
+    WEEK,
     Budget,
     Ledger,
 )
@@ -23,6 +24,8 @@ from certkeeper.core.model import CertificateSpec, Validity
 STAGING = ("staging", "stg")
 PERIOD = timedelta(hours=1)
 """The time between two ticks of the schedule."""
+RUNAWAY, RUNAWAY_SHARE = 5, 8
+"""So many certificates for one set of names in this part of their lifetime, or in a week, are no renewals any more."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,9 @@ def decide(
         return Keep(due_time(held), release, pinned=True) if halted else Keep(due_time(held))
     if failure is not None and failure.wanted not in (None, wanted_of(spec)):
         failure = replace(failure, our_pause=failure.since)  # it was for what was wanted then
+    runaway = None if held is None or ask.force else _runaway(spec, held, now, reason, ledger)
+    if runaway is not None:
+        return runaway
     pauses = []
     for one in _to_be_asked(spec, held, failure, now, ask, ledger, bound if bound or others else spec.ca):
         pause = _pause(one, held, failure, now, ask, reason, ledger)
@@ -186,6 +192,21 @@ def decide(
             return Renew(f"{reason}; from {host(one.ca)} instead of {host(spec.ca)}", one.ca)
         pauses.append(pause)
     return min(pauses, key=lambda pause: pause.until.timestamp() if pause.until else float("inf"))
+
+
+def _runaway(spec: CertificateSpec, held: Held, now: datetime, reason: str, ledger: Ledger) -> Pause | None:
+    """A pause for what is young and was renewed again and again lately: a CA whose suggestion lies in the past for
+    whatever it issues, as by a wrong clock, would have it renewed at every tick, and many a CA has no limit of its own.
+    """
+    lifetime = held.validity.lifetime
+    period = min(WEEK, lifetime / RUNAWAY_SHARE)
+    wanted = held.revoking is not None or _what_changed(spec, held) is not None or not in_date(held, now)
+    lately = ledger.issued_since(held.ca, held.identifiers, now - period)
+    if wanted or now >= held.validity.not_before + lifetime / RUNAWAY_SHARE or len(lately) < RUNAWAY:
+        return None
+    span = f"{len(lately)} certificates for exactly these names in {period / timedelta(hours=1):g} hours"
+    hint = f"ask the CA why; if this one was revoked: certkeeper renew {spec.name} --force"
+    return Pause(reason, lately[-RUNAWAY] + period, f"{span}, and the CA wants the newest replaced as well", hint)
 
 
 def _to_be_asked(

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from certkeeper.core.ari import Window
 from certkeeper.core.decision import Ask
 from certkeeper.core.document import decode
 from certkeeper.core.errors import AuthorityError
@@ -445,6 +447,29 @@ def test_a_ca_that_does_not_answer_is_not_waited_for_by_one_name_after_the_other
 
     assert [one.outcome for one in outcomes] == ["failed"] * 20 + ["renewed"]
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize("past", [True, False], ids=["a window that has passed", "a window that is open now"])
+def test_a_ca_that_wants_whatever_it_issues_replaced_at_once_does_not_get_an_order_at_every_tick(past: bool) -> None:
+    world, hour = World(), timedelta(hours=1)
+
+    def ask(directory: str, certificate_id: str, now: datetime) -> Window:
+        start = now - timedelta(days=3)
+        return Window(start, now - hour if past else now + hour, now + hour / 2, None)
+
+    keeper = replace(world.keeper(), renewal_information=cast("Any", SimpleNamespace(ask=ask)))
+    outcomes: list[Outcome] = []
+    for _ in range(72):
+        outcomes += tick(keeper, [WWW]).outcomes
+        world.clock.later(hour)
+    told, issued = outcomes[-1], len(world.authority.issued)
+    (forced,) = tick(keeper, [WWW], Ask(by_name=True, force=True)).outcomes
+
+    assert [one.outcome for one in outcomes[:5]] == ["renewed"] * 5  # it is believed, but not for ever
+    assert issued == 5
+    assert told.outcome == "waiting" and told.error is not None and "5 certificates for exactly these" in told.error
+    assert told.next_attempt == START + timedelta(days=7)
+    assert forced.outcome == "renewed"
 
 
 # Leftovers.
