@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from certkeeper import config
 from certkeeper.core.errors import SettingsError
+from certkeeper.core.journal import STORE
 from certkeeper.core.permissions import Deployment
 from certkeeper.core.ports import CertificateAuthority, Notices, Records, Sealer
 from certkeeper.jobs.diagnose import Surroundings
@@ -90,6 +91,7 @@ def _keeper(
         side_by_side=threads,
         holder=secrets.token_hex(8),
         term=deadline + AFTER_DEADLINE,
+        kept_in=f"secretsmanager:{settings.secrets_prefix}" if settings.secrets_prefix else STORE,
         zone_places=settings.zone_places,
         limits=settings.limits(),
         tell=tell,

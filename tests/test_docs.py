@@ -319,6 +319,7 @@ def test_every_field_of_the_journal_is_described() -> None:
         revocation=revocation,
         asked_to_wait=FAILURE.troubles,
         rolled_back_to="1",
+        kept_in="store",
     )
     described = section(page("docs/formats.md"), "The journal entry: `journal/NAME`")
 

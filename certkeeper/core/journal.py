@@ -22,6 +22,7 @@ from certkeeper.core.model import Account, CertificateRequest, CertificateSpec, 
 from certkeeper.core.ports import Records
 
 PREFIX = "journal/"
+STORE = "store"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Entry:
     written last; a store that shows an older one cannot be believed. `spent` is what was spent of the CA's limits
     lately, written down before it is. `forgotten`: a person has taken the name out of settings and store. `revocation`
     is what is to be revoked as soon as it is not held any more. `asked_to_wait` is what CAs have asked for in failures
-    that are over, `rolled_back_to` the serial number of what a person has last made current again.
+    that are over, `rolled_back_to` the serial number of what a person has last made current again. `kept_in` is
+    where the certificate is: "store" or "secretsmanager:PREFIX".
     """
 
     claim: Claim | None = None
@@ -75,6 +77,7 @@ class Entry:
     revocation: Revocation | None = None
     asked_to_wait: tuple[Trouble, ...] = ()
     rolled_back_to: str | None = None
+    kept_in: str | None = None
 
     @property
     def closed(self) -> bool:
@@ -175,6 +178,7 @@ def encode(entry: Entry, name: str) -> bytes:
         "forgotten": entry.forgotten or None,
         "revocation": entry.revocation and _revocation_fields(entry.revocation),
         "rolled_back_to": entry.rolled_back_to,
+        "kept_in": entry.kept_in,
         "asked_to_wait": [failures.trouble_fields(one) for one in entry.asked_to_wait] or None,
     }
     return json.dumps(fields, indent=1, sort_keys=True).encode() + b"\n"
@@ -210,6 +214,7 @@ def _entry(fields: dict[str, Any]) -> Entry:
         spent=tuple(Spent.from_fields(one) for one in fields.get("spent") or ()),
         forgotten=bool(fields.get("forgotten")),
         revocation=_revocation(fields["revocation"]) if fields.get("revocation") else None,
+        kept_in=str(fields["kept_in"]) if fields.get("kept_in") else None,
         rolled_back_to=str(fields["rolled_back_to"]) if fields.get("rolled_back_to") else None,
         asked_to_wait=tuple(failures.trouble_from_fields(one) for one in fields.get("asked_to_wait") or ()),
     )

@@ -17,7 +17,7 @@ from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew, de
 from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, DnsError, OutOfTime, StoreError
 from certkeeper.core.failures import Failure
 from certkeeper.core.index import put
-from certkeeper.core.journal import Entry, Read
+from certkeeper.core.journal import STORE, Entry, Read
 from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, Outcome, TxtRecord
 from certkeeper.core.order import Authorization, Order
 from certkeeper.jobs.account import AccountDesk
@@ -318,8 +318,28 @@ def persistently(name: str, attempt: Callable[[], Result]) -> Result:
     raise StoreError(f"others keep writing {name}", "try again when they have ended")
 
 
-def believe(certificate: Certificate | None, read: Read) -> None:
-    """Raise StoreError if what was read is older than what was written: some stores are only consistent eventually."""
+def kept_elsewhere(keeper: Keeper, name: str, certificate: Certificate | None, entry: Entry) -> StoreError | None:
+    """What to say of a certificate that is kept in another place than the settings say; None if it is not.
+
+    `certificate` is what was found where they say. To obtain it anew for that alone would be needless.
+    """
+    there = entry.kept_in
+    if there in (None, keeper.kept_in) or (certificate is not None and certificate.revision >= (entry.revision or 0)):
+        return None
+    places = ["the store" if place == STORE else place for place in (there, keeper.kept_in)]
+    return StoreError(
+        "its certificate is kept in {}, and the settings look for it in {}".format(*places),
+        f"put certificates_in back as it was, or obtain it anew: certkeeper renew {name} --force",
+    )
+
+
+def believe(keeper: Keeper, name: str, certificate: Certificate | None, read: Read) -> None:
+    """Raise StoreError if what was read is older than what was written: some stores are only consistent eventually, and
+    a certificate may be kept elsewhere.
+    """
+    moved = kept_elsewhere(keeper, name, certificate, read.entry)
+    if moved is not None:
+        raise moved
     written = read.entry.revision
     stale = written is not None and (certificate is None or certificate.revision < written)
     # After that it is the truth: somebody has restored an earlier one, or removed it.

@@ -120,7 +120,7 @@ def told(new: Certificate) -> dict[str, Any]:
 def _rolled_back(keeper: Keeper, name: str, revision: int) -> tuple[Certificate, Information | None]:
     read = keeper.journal.read(name)
     current, version = keeper.certificates.read(name)
-    believe(current, read)
+    believe(keeper, name, current, read)
     target = _chosen(keeper, name, current, revision)
     if read.entry.revocation is not None and read.entry.revocation.concerns(target):
         raise SettingsError(f"revision {target.revision} of {name} is to be revoked", "take another one")
@@ -137,7 +137,7 @@ def _rolled_back(keeper: Keeper, name: str, revision: int) -> tuple[Certificate,
 def _released(keeper: Keeper, name: str) -> Certificate:
     read = keeper.journal.read(name)
     current, version = keeper.certificates.read(name)
-    believe(current, read)
+    believe(keeper, name, current, read)
     if current is None or current.pinned_since is None:
         raise SettingsError(f"{name} is not pinned", f"look at it with: certkeeper history {name}")
     return _written(keeper, read, current, version, current, pin=False)
@@ -163,7 +163,9 @@ def _written(
     )
     keeper.certificates.write(new, version)
     try:
-        keeper.journal.write(name, replace(at_rest(entry, now), claim=None, revision=new.revision), at)
+        keeper.journal.write(
+            name, replace(at_rest(entry, now), claim=None, revision=new.revision, kept_in=keeper.kept_in), at
+        )
     except Conflict:
         keeper.tell(name, "another run has taken it over meanwhile")
     return new

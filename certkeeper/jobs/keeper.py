@@ -11,7 +11,7 @@ from certkeeper.core.budget import Limits
 from certkeeper.core.certificates import Certificates
 from certkeeper.core.decision import PERIOD
 from certkeeper.core.history import History
-from certkeeper.core.journal import Journal
+from certkeeper.core.journal import STORE, Journal
 from certkeeper.core.model import ZonePlace
 from certkeeper.core.ports import (
     CertificateAuthority,
@@ -36,9 +36,9 @@ class Keeper:
     """The ports. `records` keeps journal, accounts and index; `certificate_records` may be another store.
 
     `holder` names this run in its claims, `term` is how long a claim outlives its last write, `period` the time
-    between two ticks, `door` is "cli" or "function"; `zone_places` says where zones are that are not simply in our own
-    account, `limits` are the CAs' limits where the settings name some, by directory. `tell` is told what is being done
-    for which name.
+    between two ticks, `door` is "cli" or "function"; `kept_in` names the other store ("secretsmanager:PREFIX"), or is
+    "store"; `zone_places` says where zones are that are not simply in our own account, `limits` are the CAs' limits
+    where the settings name some, by directory. `tell` is told what is being done for which name.
     """
 
     records: Records
@@ -56,6 +56,7 @@ class Keeper:
     term: timedelta
     period: timedelta = PERIOD
     door: str = "cli"
+    kept_in: str = STORE
     zone_places: tuple[ZonePlace, ...] = ()
     limits: Mapping[str, Limits] = field(default_factory=dict)
     tell: Callable[[str, str], None] = _silent

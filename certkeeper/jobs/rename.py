@@ -29,7 +29,7 @@ def copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
 def _copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
     read = keeper.journal.read(new)
     there, version = keeper.certificates.read(new)
-    believe(there, read)
+    believe(keeper, new, there, read)
     certificate, _ = keeper.certificates.read(old)
     if there is not None or certificate is None or certificate.request.private_key.sealing != "store":
         return there
@@ -42,7 +42,7 @@ def _copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
     # What it spent of the CA's limits is told by the old name, whose journal stays.
     certificate = replace(certificate, name=new, revision=next_revision(certificate, now), issued=())
     keeper.certificates.write(certificate, version)
-    keeper.journal.write(new, replace(entry, claim=None, revision=certificate.revision), at)
+    keeper.journal.write(new, replace(entry, claim=None, revision=certificate.revision, kept_in=keeper.kept_in), at)
     return certificate
 
 

@@ -38,7 +38,7 @@ def wish(keeper: Keeper, name: str, reason: str, revision: int | None = None) ->
 def _wished(keeper: Keeper, name: str, reason: str, revision: int | None) -> Revocation:
     read = keeper.journal.read(name)
     current, _ = keeper.certificates.read(name)
-    believe(current, read)
+    believe(keeper, name, current, read)
     before = read.entry.revocation
     target = _target(keeper, name, current, revision)
     if before is not None:

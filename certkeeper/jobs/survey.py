@@ -14,7 +14,7 @@ from certkeeper.core.decision import Held
 from certkeeper.core.document import is_name
 from certkeeper.core.errors import Conflict, DocumentError, StoreError
 from certkeeper.core.index import Facts, Index
-from certkeeper.jobs.case import told_of
+from certkeeper.jobs.case import kept_elsewhere, told_of
 from certkeeper.jobs.keeper import Keeper
 
 TRIES = 3
@@ -59,12 +59,14 @@ def _facts_of(keeper: Keeper, name: str) -> Facts:
     except (StoreError, DocumentError) as error:
         return Facts(unreadable=error.message)
     entry = read.entry
+    moved = kept_elsewhere(keeper, name, certificate, entry)
     return Facts(
         certificate_version=version,
         journal_version=read.version,
         held=told_of(certificate, entry),
         failure=entry.failure,
         open=not entry.closed or bool(entry.records),
+        unreadable=f"{moved.message}; {moved.hint}" if moved else None,
         account_url=certificate.account_url if certificate else None,
         issued=certificate.issued if certificate else (),
         spent=entry.spent,

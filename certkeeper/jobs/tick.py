@@ -47,7 +47,7 @@ from certkeeper.core.order import Abandon, Authorization, Download, Finalize, Or
 from certkeeper.core.ports import Presented
 from certkeeper.jobs import survey
 from certkeeper.jobs.account import unusable
-from certkeeper.jobs.case import SETTLING, Case, Run, believe, guarded, still, surprise, told
+from certkeeper.jobs.case import SETTLING, Case, Run, believe, guarded, kept_elsewhere, still, surprise, told
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.retired import tidy
 from certkeeper.jobs.revoke import carry_out
@@ -200,7 +200,8 @@ def _open(run: Run, case: Case) -> None:
     keeper, spec = run.keeper, case.wanted
     read = keeper.journal.read(spec.name)
     case.held, case.held_version = keeper.certificates.read(spec.name)
-    believe(case.held, read)
+    if not (case.ask.force and kept_elsewhere(keeper, spec.name, case.held, read.entry)):
+        believe(keeper, spec.name, case.held, read)
     case.entry = settled(read.entry, case.held.order_url if case.held else None, keeper.clock.now())
     elsewhere = case.entry.claim is not None and read.held_by_another(keeper.holder)
     decision = run.decided(case, _bound_to(case))
@@ -707,7 +708,7 @@ def _conclude(run: Run, case: Case) -> None:
     claimed = case.entry.claim is not None and case.entry.claim.holder == run.keeper.holder
     if not claimed:
         return
-    entry = replace(case.entry, claim=None)
+    entry = replace(case.entry, claim=None, kept_in=run.keeper.kept_in if case.held else case.entry.kept_in)
     if case.error is None:
         paused = case.outcome is not None and case.outcome.outcome == "waiting"
         pending = entry.pending if paused or case.pinned else None
