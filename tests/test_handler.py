@@ -16,8 +16,10 @@ import handler as door
 import pytest
 
 from certkeeper import __version__, wiring
+from certkeeper.core.decision import Held
 from certkeeper.core.errors import AuthorityError, FunctionError, NoticeError, StoreError
-from certkeeper.core.model import Outcome, Revocation
+from certkeeper.core.index import Facts, Index
+from certkeeper.core.model import Outcome, Revocation, Validity
 from certkeeper.core.ports import Notices
 from certkeeper.jobs.tick import Report
 from certkeeper.sandbox.aws import ACCOUNT, AwsServer
@@ -36,6 +38,8 @@ identifiers = ["example.com"]
 identifiers = ["api.example.com"]
 """
 RENEWED, KEPT = Outcome("www", "renewed", "due", "01", START), Outcome("www", "kept", "not due yet", "01", START)
+HELD = Held(("example.com",), None, None, "ca", Validity(START, START + timedelta(days=9_999)), "01", "CA", None)
+INDEX = Index(START, {"www": Facts(held=HELD), "api": Facts(held=HELD)})
 OUT_OF_TIME = Outcome("api", "waiting", "out of time; the next run goes on", unfinished=True)
 FAILED = Outcome("api", "failed", "due", error="no zone", hint="make one")
 
@@ -98,7 +102,7 @@ def _deployment(
     monkeypatch.setenv("CERTKEEPER_DEPLOYMENT", "prod")
     monkeypatch.setenv("CERTKEEPER_TOPIC", f"arn:aws:sns:eu-west-1:{ACCOUNT}:certkeeper-notices")
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "certkeeper")
-    deployment = Deployment(FakeNotices(), FakeFunction(), Report((KEPT,), START), capsys)
+    deployment = Deployment(FakeNotices(), FakeFunction(), Report((KEPT,), START, index=INDEX), capsys)
 
     def ticked(keeper: object, specs: object, ask: object) -> Report:
         deployment.asked.append((specs, ask))
@@ -304,7 +308,7 @@ def test_what_fits_is_answered_whole(deployment: Deployment) -> None:
 
 
 def test_a_name_that_fails_is_logged_and_the_run_is_green(deployment: Deployment) -> None:
-    deployment.report = Report((KEPT, FAILED), START)
+    deployment.report = Report((KEPT, FAILED), START, index=INDEX)
 
     answer, log = deployment.call({"names": []})
 

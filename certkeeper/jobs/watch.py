@@ -20,6 +20,8 @@ from certkeeper.core.index import Facts, Index
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.ports import Notices, Records
 
+NOTHING = Facts()
+
 
 @dataclass(frozen=True)
 class Watched:
@@ -46,8 +48,10 @@ def watch(
     written down.
     """
     concerns = [one for name, facts in index.facts.items() if (one := _concern(name, facts, now))]
+    # Be it that nothing fails, and only a limit or a CA that wants to wait is in the way.
+    missing = [spec.name for spec in specs if index.facts.get(spec.name, NOTHING).held is None]
     counted = Gauges(
-        failing=len({*failed, *(one.name for one in concerns if one.failing)}),
+        failing=len({*failed, *missing, *(one.name for one in concerns if one.failing)}),
         urgent=sum(one.urgent for one in concerns),
         budget_left=_budget_left(index, specs, now, limits or {}),
     )

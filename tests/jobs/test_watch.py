@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from certkeeper.core import index as indexes
+from certkeeper.core.budget import Limit, Limits
 from certkeeper.core.errors import AuthorityError, Conflict, NoticeError
 from certkeeper.core.gauges import Gauges
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.ports import Notices, Records
 from certkeeper.jobs.tick import tick
 from certkeeper.jobs.watch import Watched, tried, watch
-from tests.fakes import API, START, WWW, Altered, FakeNotices, World
+from tests.fakes import API, CA, START, WWW, Altered, FakeNotices, World
 
 HOUR = timedelta(hours=1)
 STORE = "s3://bucket/prod"
@@ -40,6 +42,17 @@ def test_all_is_well_and_nobody_is_told() -> None:
 
     assert (watched.gauges.failing, watched.gauges.urgent) == (0, 0)
     assert notices.sent == []
+
+
+def test_a_name_that_only_waits_for_its_first_certificate_is_counted_as_long_as_there_is_none() -> None:
+    world = World()
+    keeper = replace(world.keeper(), limits={CA: Limits(orders=Limit(1, timedelta(days=7)))})
+
+    report = tick(keeper, [WWW, API])
+    watched = watch(world.records, report.index, [WWW, API], world.clock.now(), STORE, None)
+
+    assert sorted(one.outcome for one in report.outcomes) == ["renewed", "waiting"]
+    assert watched.gauges.failing == 1
 
 
 def test_what_only_a_person_can_mend_is_told_at_once_and_once() -> None:
