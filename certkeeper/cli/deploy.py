@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from certkeeper.cli.loading import read_settings
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, asked, complain, progress, talk
 from certkeeper.core import permissions, stacks
 from certkeeper.core.decision import Ask
-from certkeeper.core.errors import CertkeeperError, NoticeError, SettingsError
+from certkeeper.core.errors import CertkeeperError, FunctionError, NoticeError, SettingsError
 from certkeeper.core.stacks import Change, ChangeSet, Event, StackError
 from certkeeper.deployment import package, stack, templates
 from certkeeper.deployment.settings_copy import copied
@@ -29,6 +29,8 @@ from certkeeper.jobs.tick import Report
 LOOK = timedelta(minutes=2)
 LOOK_EVERY, LONGEST_WAIT = 3.0, 300.0
 """For the confirmation of an address."""
+RIGHTS_TAKE, DENIED = 15.0, "AccessDenied"
+"""How long until new rights are known in AWS, as a rule; and what its services' words for it have in common."""
 WORDS = {"Add": "make", "Modify": "change", "Remove": "delete"}
 Finish = Callable[[Namespace, Report], int]
 
@@ -62,7 +64,8 @@ def run(said: Namespace, finish: Finish) -> int:
     if not settings.specs:
         talk('there is nothing to renew yet: add a table like [certificates."example.com"], and deploy again')
         return GOOD
-    status = finish(said, remotely.renewed(settings, (), Ask(), progress(said.verbose)))
+    tell = progress(said.verbose)
+    status = finish(said, first_run(lambda names: remotely.renewed(settings, names, Ask(), tell), changed=changed))
     if (place.email or place.urgent) and sys.stdin.isatty():
         await_confirmation(lambda: parts.unconfirmed(place.topic_arn))
     talk(f"from anywhere: certkeeper --from {settings.store} status")
@@ -190,6 +193,34 @@ def _told_of_subscriptions(place: Place, parts: wiring.Deployable) -> None:
         return
     for address in waiting:
         talk(f"{address} has a mail from AWS with a link to confirm; until then no alarm reaches it")
+
+
+def first_run(
+    ask: Callable[[Sequence[str]], Report], *, changed: bool, wait: Callable[[float], None] = time.sleep
+) -> Report:
+    """What the function does with these names (none: all), as `ask` tells it.
+
+    What was just changed in IAM is known everywhere in AWS only after some seconds: what is refused for lack of rights
+    right after a change is asked for once more. Raises what `ask` raises.
+    """
+    try:
+        report = ask(())
+    except FunctionError as error:
+        if not changed or DENIED not in error.message:
+            raise
+        _wait_for_rights(wait)
+        return ask(())
+    denied = [one.name for one in report.outcomes if DENIED in (one.error or "")]
+    if not changed or not denied:
+        return report
+    _wait_for_rights(wait)
+    again = {one.name: one for one in ask(denied).outcomes}
+    return replace(report, outcomes=tuple(again.get(one.name, one) for one in report.outcomes))
+
+
+def _wait_for_rights(wait: Callable[[float], None]) -> None:
+    talk(f"AWS may not know the function's new rights everywhere yet; asking it once more in {RIGHTS_TAKE:.0f} s")
+    wait(RIGHTS_TAKE)
 
 
 def await_confirmation(waiting: Callable[[], list[str]], wait: Callable[[float], None] = time.sleep) -> None:

@@ -40,7 +40,11 @@ class Point:
 
 
 class Functions:
-    """Answers invocations until close(). `points` are the metrics of all logs, in order."""
+    """Answers invocations until close(). `points` are the metrics of all logs, in order.
+
+    `late_rights` is how many runs still have the earlier policies of a role after each change of them, since IAM tells
+    all of AWS only after some seconds; a new role's were none.
+    """
 
     def __init__(self, server: AwsServer) -> None:
         self._server = server
@@ -49,7 +53,9 @@ class Functions:
         self._threads: list[threading.Thread] = []
         self._ending = ExitStack()
         self._folder = Path(self._ending.enter_context(tempfile.TemporaryDirectory(prefix="certkeeper-functions-")))
+        self._known_policies: dict[str, tuple[list[Any], int]] = {}
         self.points: list[Point] = []
+        self.late_rights = 0
         server.serve("lambda", self._answer)
 
     def close(self) -> None:
@@ -148,9 +154,13 @@ class Functions:
         return function
 
     def _acting_as(self, name: str, role_arn: str) -> str:
-        """Credentials that may do what the role's policies say as they are now."""
+        """Credentials that may do what the role's policies say, once that is known."""
         access_key_id = f"ASIA{name.upper()}"
-        self._server.rights.act_as(access_key_id, role_arn, *_policies(role_arn))
+        before, runs = self._known_policies.get(role_arn, ([], 0))
+        now = _policies(role_arn)
+        late = now != before and runs < self.late_rights
+        self._known_policies[role_arn] = (before, runs + 1) if late else (now, 0)
+        self._server.rights.act_as(access_key_id, role_arn, *(before if late else now))
         return access_key_id
 
     def _refused_to(self, role_arn: str, action: str, resource: str) -> str:

@@ -26,6 +26,8 @@ forking.set_forkserver_preload(["__main__", "tests.live.preloaded"])
 _one_at_a_time = threading.Lock()
 # How long such a keeper waits for AWS to answer, where a test cannot wait as long as an operator would.
 IMPATIENT = "TEST_READ_SECONDS"
+# How long new rights take as `deploy` has it, where a test cannot wait as long.
+RIGHTS_TAKE = "TEST_RIGHTS_SECONDS"
 
 
 @dataclass(frozen=True)
@@ -87,4 +89,8 @@ def run(arguments: list[str], environment: Mapping[str, str], folder: str) -> No
     from certkeeper.cli.main import main
 
     aws_clients.READ_SECONDS = int(environment.get(IMPATIENT, aws_clients.READ_SECONDS))
+    if RIGHTS_TAKE in environment:
+        from certkeeper.cli import deploy
+
+        deploy.RIGHTS_TAKE = float(environment[RIGHTS_TAKE])
     sys.exit(main(arguments))

@@ -19,7 +19,7 @@ from certkeeper.sandbox.cloudformation import CloudFormation
 from certkeeper.sandbox.functions import Functions, Point, service_client
 from certkeeper.sandbox.lambda_python import architecture, find_interpreter, why_not
 from certkeeper.sandbox.stack import Sandbox
-from tests.live.keepers import Said
+from tests.live.keepers import RIGHTS_TAKE, Said
 from tests.live.operators import Operator, awaited
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
@@ -225,14 +225,21 @@ def test_names_that_only_the_stored_settings_have_are_told_before_they_go(deploy
     assert deployer.stored()["settings.toml"] == stored
 
 
-def test_a_new_name_gets_its_rights_and_its_certificate_by_one_command(deployer: Deployer) -> None:
+def test_a_new_name_gets_its_rights_and_its_certificate_by_one_command_though_iam_is_late(
+    deployer: Deployer, functions: Functions
+) -> None:
     deployer.names.append(deployer.second)
     deployer.identifiers[deployer.second] = deployer.later
     deployer.write()
+    functions.late_rights = 1
 
-    said = deployer.deploy()
+    said = deployer.start("deploy", "--yes", "--json", *TARGET, **{RIGHTS_TAKE: "0.1"}).end()
 
+    functions.late_rights = 0
+    assert "AWS may not know the function's new rights everywhere yet" in said.talk
     assert deployer.outcomes(said) == {deployer.name: "kept", deployer.second: "renewed"}
+    assert f"certificates/{deployer.second}" in deployer.stored()
+    assert [len(deployer.issued(name)) for name in deployer.names] == [1, 1]
     changed = [line.split() for line in said.talk.splitlines() if "AWS::" in line]
     assert changed == [["change", "Renewer", "AWS::IAM::Role"]]
 
