@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from certkeeper.adapters.function_log import FunctionLog
     from certkeeper.adapters.lambda_function import LambdaFunction
     from certkeeper.adapters.s3_bucket import S3Bucket
+    from certkeeper.adapters.secretsmanager_records import SecretPolicies
     from certkeeper.adapters.system_clock import SystemClock
     from certkeeper.adapters.threads import Threads
 
@@ -324,7 +325,7 @@ class Deployable:
     """Where a deployment of the settings lies, and what it takes to make it.
 
     `kms_key_arn` is None where there is no such key yet; `unconfirmed` lists the addresses that a topic's mails do not
-    reach yet; `code_sha256` is of the zip that a function runs.
+    reach yet; `code_sha256` is of the zip that a function runs, `key_policy` of a KMS key, by its ARN.
     """
 
     account: str
@@ -337,13 +338,16 @@ class Deployable:
     delete_key: Callable[[str, str], None]
     certificate_records: Records
     code_sha256: Callable[[str], str]
+    key_policy: Callable[[str], dict[str, Any]]
+    secret_policies: SecretPolicies
 
 
 def deployable(settings: config.Settings) -> Deployable:
     """Raises SettingsError, StoreError, SealingError."""
     from certkeeper.adapters.cloudformation_stacks import CloudFormationStacks
-    from certkeeper.adapters.kms_keys import delete, find_arn
+    from certkeeper.adapters.kms_keys import delete, find_arn, policy
     from certkeeper.adapters.s3_bucket import S3Bucket
+    from certkeeper.adapters.secretsmanager_records import SecretPolicies
     from certkeeper.adapters.sns_notices import unconfirmed
 
     aws = new_aws()
@@ -370,6 +374,10 @@ def deployable(settings: config.Settings) -> Deployable:
         delete_key=lambda arn, alias: delete(kms, arn, alias),
         certificate_records=deferred(lambda: _secrets(settings, aws)) if settings.secrets_prefix else records,
         code_sha256=lambda name: function(name, region).code_sha256(),
+        key_policy=lambda arn: policy(kms, arn),
+        secret_policies=deferred(
+            lambda: SecretPolicies(aws.client("secretsmanager", region), settings.secrets_prefix or "")
+        ),
     )
 
 

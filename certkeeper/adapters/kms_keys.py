@@ -5,9 +5,10 @@ RSA-4096 in PKCS #8 PEM is 3,272 bytes and Encrypt takes 4,096, so no data key a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -74,6 +75,16 @@ def state(kms: KMSClient, kms_key: str) -> str | None:
         if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NotFoundException":
             return None
         raise _sealing_error("found", kms_key, error) from None
+
+
+def policy(kms: KMSClient, arn: str) -> dict[str, Any]:
+    """A key's policy. Raises SealingError."""
+    try:
+        found: dict[str, Any] = json.loads(kms.get_key_policy(KeyId=arn, PolicyName="default")["Policy"])
+    except (ClientError, BotoCoreError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        raise SealingError(f"KMS does not show the policy of {arn}: {code}", "see to kms:GetKeyPolicy") from None
+    return found
 
 
 def delete(kms: KMSClient, arn: str, alias: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -37,6 +38,17 @@ class S3Bucket:
                 "reached", error, "it may be somebody else's, since bucket names are worldwide: choose another name"
             )
         return str(answer["ResponseMetadata"]["HTTPHeaders"]["x-amz-bucket-region"])
+
+    def policy(self) -> dict[str, Any] | None:
+        """Its policy, None if it has none. Raises StoreError."""
+        try:
+            answer = self._s3.get_bucket_policy(Bucket=self._bucket, ExpectedBucketOwner=self._owner)
+        except Refused as error:
+            if _code(error) == "NoSuchBucketPolicy":
+                return None
+            self._refuse("asked for its policy", error)
+        policy: dict[str, Any] = json.loads(answer["Policy"])
+        return policy
 
     def skew(self) -> timedelta:
         """How far this machine's clock is ahead of S3's. Raises StoreError."""

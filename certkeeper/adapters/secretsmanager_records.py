@@ -9,6 +9,8 @@ the same one, since labels of their own would add up to the 20 that a secret may
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
@@ -176,6 +178,35 @@ class SecretsManagerRecords:
         name = secret["Name"].removeprefix(self._prefix)
         ours = any(tag["Key"] == TAG for tag in secret.get("Tags", ()))
         return PATHS + name if ours and self._prefix + name == secret["Name"] and is_name(name) else None
+
+
+class SecretPolicies:
+    """The resource policies of the secrets under `prefix`, by a certificate's name: one without statements is none."""
+
+    def __init__(self, client: Any, prefix: str) -> None:
+        self._client = client
+        self._prefix = f"{prefix}/"
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """None if there is no such secret. Raises StoreError."""
+        try:
+            answer = self._client.get_resource_policy(SecretId=self._prefix + name)
+        except Refused as error:
+            if _code(error) == "ResourceNotFoundException":
+                return None
+            raise _store_error("read the policy of", self._prefix + name, error) from None
+        return {"Version": "2012-10-17", "Statement": [], **json.loads(answer.get("ResourcePolicy") or "{}")}
+
+    def write(self, name: str, policy: Mapping[str, Any]) -> None:
+        """Raises StoreError."""
+        secret = self._prefix + name
+        try:
+            if policy["Statement"]:
+                self._client.put_resource_policy(SecretId=secret, ResourcePolicy=json.dumps(policy))
+            else:
+                self._client.delete_resource_policy(SecretId=secret)
+        except Refused as error:
+            raise _store_error("write the policy of", secret, error) from None
 
 
 def _current(stages: dict[str, list[str]] | None) -> str:

@@ -19,8 +19,9 @@ from certkeeper.cli.terminal import BAD_NEWS, GOOD, asked, complain, progress, t
 from certkeeper.core import permissions, stacks
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import CertkeeperError, FunctionError, NoticeError, SettingsError
+from certkeeper.core.model import CertificateSpec
 from certkeeper.core.stacks import Change, ChangeSet, Event, StackError
-from certkeeper.deployment import package, stack, templates
+from certkeeper.deployment import package, resource_policies, stack, templates
 from certkeeper.deployment.settings_copy import copied
 from certkeeper.deployment.templates import Place
 from certkeeper.jobs.challenges import challenges
@@ -47,8 +48,12 @@ def run(said: Namespace, finish: Finish) -> int:
         return GOOD
     for sentence in permissions.widened(place.rights):
         talk(sentence)
-    if text is not None:
-        _told_of_leaving(settings)
+    before = _stored_specs(settings) if text is not None else ()
+    leaving = sorted({spec.name for spec in before} - {spec.name for spec in settings.specs})
+    if leaving:
+        # Somebody may have added them to the stored settings, which these are about to take the place of.
+        talk(f"no longer in the settings, so not renewed any more: {', '.join(leaving)}")
+    of_secrets = resource_policies.of_secrets(place.rights, before)
     try:
         changed = stack.deploy(_deployer(place, parts, said))
     except (StackError, stack.Declined) as error:
@@ -61,11 +66,14 @@ def run(said: Namespace, finish: Finish) -> int:
     if text is not None and _stored(settings, text):
         talk(f"stored the settings in {settings.store}/{wiring.SETTINGS_PATH}")
     _told_of_subscriptions(place, parts)
+    _told_of_adopted(place, parts)
     if not settings.specs:
         talk('there is nothing to renew yet: add a table like [certificates."example.com"], and deploy again')
         return GOOD
     tell = progress(said.verbose)
     status = finish(said, first_run(lambda names: remotely.renewed(settings, names, Ask(), tell), changed=changed))
+    # The first run has made them.
+    resource_policies.let_in(parts.secret_policies, of_secrets, talk)
     if (place.email or place.urgent) and sys.stdin.isatty():
         await_confirmation(lambda: parts.unconfirmed(place.topic_arn))
     talk(f"from anywhere: certkeeper --from {settings.store} status")
@@ -171,15 +179,28 @@ def _delete_certificates(settings: config.Settings, parts: wiring.Deployable, de
     stack.delete_store(deployer, parts.delete_key)
 
 
-def _told_of_leaving(settings: config.Settings) -> None:
-    """Somebody may have added names to the stored settings, which these are about to take the place of."""
+def _stored_specs(settings: config.Settings) -> tuple[CertificateSpec, ...]:
+    """What the stored settings say, which these are about to take the place of."""
     try:
-        stored = wiring.stored_settings(settings.store, settings.bucket_owner)
+        return wiring.stored_settings(settings.store, settings.bucket_owner).specs
     except CertkeeperError:
-        return  # there are none yet, or none that can be read
-    leaving = sorted({spec.name for spec in stored.specs} - {spec.name for spec in settings.specs})
-    if leaving:
-        talk(f"no longer in the settings, so not renewed any more: {', '.join(leaving)}")
+        return ()  # there are none yet, or none that can be read
+
+
+def _told_of_adopted(place: Place, parts: wiring.Deployable) -> None:
+    """What was there before is left alone, so somebody has to know what its policy should say."""
+    store = parts.stacks.find(place.store_stack)
+    parameters = store.parameters if store is not None else {}
+    if parameters.get("AdoptBucket") == "yes":
+        wanted = permissions.bucket_policy(place.rights)
+        resource_policies.tell_of_lacking(
+            f"the bucket {place.bucket}", wanted, parts.bucket.policy, "BucketPolicy", talk
+        )
+    if arn := parameters.get("AdoptKeyArn"):
+        wanted = permissions.key_policy(place.rights)
+        resource_policies.tell_of_lacking(
+            f"the KMS key {arn}", wanted, lambda: parts.key_policy(arn), "KeyPolicy of Key", talk
+        )
 
 
 def _told_of_subscriptions(place: Place, parts: wiring.Deployable) -> None:

@@ -156,6 +156,7 @@ def widened(deployment: Deployment) -> tuple[str, ...]:
 
 # Zones exact, challenge names exact. A challenge name lies in one zone, so without the zones little is lost.
 _LADDER = ((True, True), (False, True), (True, False), (False, False))
+SHARING = "ReadCertificate"
 ANY_NAME, OPENED = "*", "kms:EncryptionContext:certkeeper-name"
 CHALLENGE, ANY_CHALLENGE = "_acme-challenge.", "_acme-challenge.*"
 
@@ -457,8 +458,38 @@ def secret_policy(deployment: Deployment, name: str) -> Policy | None:
             f"{readers[0]} cannot read secrets of account {deployment.account}: the account's own key encrypts them",
             'set sealing = "kms", or remove certificates_in',
         )
-    statement = _granted("secretsmanager:GetSecretValue", "*", sorted(readers), sid="ReadCertificate")
+    statement = _granted("secretsmanager:GetSecretValue", "*", sorted(readers), sid=SHARING)
     return checked("the secret's policy", _policy([statement]), SECRET_POLICY, "name fewer readers")
+
+
+def beside(policy: Policy | None, there: Policy) -> Policy:
+    """A secret's policy as it is, with ours in place of ours of before; what others wrote stays."""
+    others = [one for one in there["Statement"] if one.get("Sid") != SHARING]
+    return _policy([*others, *(policy["Statement"] if policy else [])])
+
+
+def lacking(wanted: Policy, there: Policy | None) -> list[str]:
+    """The Sids of the statements that are wanted and not there, under whatever Sid."""
+    said = [_meaning(one) for one in (there or {}).get("Statement", [])]
+    return [one["Sid"] for one in wanted["Statement"] if _meaning(one) not in said]
+
+
+def alike(one: Policy, other: Policy) -> bool:
+    """Whether two policies have the same statements, however AWS writes them."""
+    return [_meaning(each) for each in one["Statement"]] == [_meaning(each) for each in other["Statement"]]
+
+
+def _meaning(statement: Statement) -> Any:
+    return _plain({key: value for key, value in statement.items() if key != "Sid"})
+
+
+def _plain(value: Any) -> Any:
+    """The order of a list says nothing, and a list of one is that one."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return _plain(value[0]) if len(value) == 1 else sorted(value)
+    return value
 
 
 def _shared(

@@ -225,12 +225,16 @@ class AwsServer:
         return response
 
     def _protect(self, seen: AwsRequest, response: Response) -> None:
-        """Policies that buckets and keys are given take effect."""
+        """Policies that buckets, keys and secrets are given take effect."""
         call = f"{seen.service}:{seen.operation}"
         if call == "s3:PutBucketPolicy":
             self.rights.protect(f"arn:aws:s3:::{seen.resource}", json.loads(seen.request.body))
         elif call == "kms:PutKeyPolicy":
             self.rights.protect(self._kms_arn(seen.region, seen.resource), json.loads(str(seen.document["Policy"])))
+        elif call in ("secretsmanager:PutResourcePolicy", "secretsmanager:DeleteResourcePolicy"):
+            policy = json.loads(str(seen.document.get("ResourcePolicy") or "null"))
+            arn = json.loads(response.body)["ARN"]
+            self.rights.protect(arn, policy or {"Version": "2012-10-17", "Statement": []})
         elif call == "kms:CreateKey" and seen.document.get("Policy"):
             arn = json.loads(response.body)["KeyMetadata"]["Arn"]
             self.rights.protect(arn, json.loads(str(seen.document["Policy"])))

@@ -345,6 +345,7 @@ def test_after_the_kms_key_is_gone_another_key_and_another_account_take_its_plac
     kms.delete_alias(AliasName="alias/fresh")
     kms.schedule_key_deletion(KeyId=lost, PendingWindowInDays=7)
     forget_the_store(deployer, formation)
+    deployer.client("s3").delete_bucket_policy(Bucket=BUCKET)
     for path in deployer.stored():
         if path.startswith("accounts/"):
             deployer.sandbox.aws.delete_object(BUCKET, f"prod/{path}")
@@ -352,6 +353,7 @@ def test_after_the_kms_key_is_gone_another_key_and_another_account_take_its_plac
     said = deployer.deploy()
     forced = deployer.run("renew", "--force", "--json")
 
+    assert f"the policy of the bucket {BUCKET}, which is yours, lacks TlsOnly of certkeeper's" in said.talk
     assert deployer.outcomes(said) == dict.fromkeys(deployer.names, "kept")
     assert deployer.outcomes(forced) == dict.fromkeys(deployer.names, "renewed")
     certificate = json.loads(deployer.stored()[f"certificates/{deployer.name}"])

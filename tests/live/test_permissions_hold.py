@@ -14,13 +14,15 @@ import boto3
 import pytest
 
 from certkeeper import wiring
+from certkeeper.adapters.secretsmanager_records import SecretPolicies
 from certkeeper.core import permissions, zones
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.permissions import ChallengeName, Deployment
-from certkeeper.deployment import package
+from certkeeper.deployment import package, resource_policies
 from certkeeper.deployment.one_file import one_file
 from certkeeper.sandbox.aws import ACCOUNT
 from certkeeper.sandbox.aws_calls import AwsRequest
+from certkeeper.sandbox.functions import service_client
 from certkeeper.sandbox.iam import Question, several
 from certkeeper.sandbox.lambda_python import architecture, find_interpreter, why_not
 from certkeeper.sandbox.lambda_runtime import LambdaFunction
@@ -158,6 +160,7 @@ def test_everything_runs_under_exactly_these_policies_from_an_empty_bucket_and_n
     (challenge,) = scene.deployment.challenges
     scene.sandbox.zones.put(challenge.zone, challenge.name, "TXT", '"of somebody else"')
     again = scene.as_operator("renew", "--json", "--force", scene.name)
+    history = scene.as_operator("history", scene.name, "--json")
     rolled_back = scene.as_operator("rollback", scene.name)
     revoked = scene.as_operator("revoke", scene.name, "--reason", "superseded", "--yes")
     status = scene.as_operator("--from", scene.operator.store, "status", "--json")
@@ -167,8 +170,8 @@ def test_everything_runs_under_exactly_these_policies_from_an_empty_bucket_and_n
     by_aws_itself(scene, monkeypatch)
 
     assert [one["outcome"] for said in (first, again) for one in said.outcomes.values()] == ["renewed"] * 2, first.talk
-    statuses = [said.status for said in (first, again, rolled_back, revoked, status)]
-    assert statuses == [0, 0, 0, 0, 0], rolled_back.talk + revoked.talk + status.talk
+    statuses = [said.status for said in (first, again, history, rolled_back, revoked, status)]
+    assert statuses == [0, 0, 0, 0, 0, 0], rolled_back.talk + revoked.talk + status.talk
     assert alert.error is None
     assert (at_home.returncode, away.returncode) == (0, 0), at_home.stderr + away.stderr
     assert len(scene.operator.issued()) == 3
@@ -206,14 +209,11 @@ def test_a_zone_of_another_account_is_written_by_a_role_that_lets_in_the_renewer
 
 
 def let_in(scene: Scene) -> None:
-    """What the operator attaches by hand: the secret's own policy, for the other account."""
-    policy = permissions.secret_policy(scene.deployment, scene.name)
-    created = [
-        one.question.resource for one in scene.judged() if one.question.action == "secretsmanager:PutSecretValue"
-    ]
-    for arn in set(created):
-        assert policy is not None
-        scene.sandbox.aws.rights.protect(arn, policy)
+    """What `deploy` does once there is a secret: its own policy, for the other account."""
+    if scene.deployment.secrets_prefix is not None:
+        client = service_client(scene.sandbox.aws, "secretsmanager")
+        wanted = resource_policies.of_secrets(scene.deployment, ())
+        resource_policies.let_in(SecretPolicies(client, scene.deployment.secrets_prefix), wanted, lambda text: None)
 
 
 def by_aws_itself(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
