@@ -4,12 +4,12 @@ Environment: CERTKEEPER_STORE, like s3://bucket/prefix (the settings lie in the 
 dimension of the gauges; CERTKEEPER_TOPIC, the ARN of the topic for notices, if there is one.
 
 Event: {"names": ["example.com"], "force": false, "spend_reserve": false}, all optional; {"staging": true} rehearses;
-{"alert": "test"} sends a trial notice, {"account": "show", "directories": [...]} is `certkeeper account`, {"rollback":
-NAME, "revision": 7, "release": false}, {"revoke": NAME, "reason": "superseded", "revision": 7}, {"history": NAME} and
-{"rename": OLD, "to": NEW} are the commands of these names. A revocation is finished by a tick; without a reason it
-tells whether it is, and with "cancel" takes it back. A name is renamed once the stored settings, which are not ours to
-change, have the new one; before that it is only told whether it can be. "restarts" is our own: how often a tick that
-ran out of time has started itself.
+{"plan": ["example.com"]} only tells what would be done; {"alert": "test"} sends a trial notice, {"account": "show",
+"directories": [...]} is `certkeeper account`; {"rollback": NAME, "revision": 7, "release": false}, {"revoke": NAME,
+"reason": "superseded", "revision": 7}, {"history": NAME} and {"rename": OLD, "to": NEW} are commands of the same name.
+A revocation is finished by a tick; without a reason it tells whether it is, and with "cancel" takes it back. A name is
+renamed once the stored settings, which are not ours to change, have the new one; before that it is only told whether it
+can be. "restarts" is our own: how often a tick that ran out of time has started itself.
 
 It raises only if the tick itself could not run; a name that failed is an outcome. Whoever asks for names, be it for
 `[]`, all of them, is answered with every outcome, as far as Lambda takes so much; a run that nobody waits for with
@@ -31,13 +31,14 @@ from certkeeper.core.decision import Ask
 from certkeeper.core.document import is_name
 from certkeeper.core.errors import AuthorityError, CertkeeperError, FunctionError, SettingsError
 from certkeeper.core.failures import hint_of, sentence
-from certkeeper.core.model import REASONS
+from certkeeper.core.model import REASONS, CertificateSpec
 from certkeeper.core.report import accounts_json, outcomes_json, shortened
 from certkeeper.jobs.history import history, listed, release, rollback, told
 from certkeeper.jobs.rehearsal import rehearse
 from certkeeper.jobs.rename import copied, refuse
 from certkeeper.jobs.revoke import is_done, wish, withdraw, without_replacement
 from certkeeper.jobs.rollover import VERBS
+from certkeeper.jobs.status import plan, planned_json
 from certkeeper.jobs.tick import Report, tick
 from certkeeper.jobs.watch import tried, watch
 
@@ -75,16 +76,7 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
 def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     aws = wiring.new_aws()
     settings = wiring.stored_settings(_store(), aws=aws)
-    names = event.get("names") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise SettingsError("the event's names are not a list of names", 'like {"names": ["example.com"]}')
-    unknown = sorted(set(names) - {spec.name for spec in settings.specs})
-    if unknown:
-        raise SettingsError(
-            f"the stored settings name no certificate called {', '.join(unknown)}",
-            "put the settings that do into the store: certkeeper deploy",
-        )
-    specs = tuple(spec for spec in settings.specs if not names or spec.name in names)
+    names, specs = _chosen(event.get("names") or [], settings)
     ask = Ask(by_name=bool(names), force=bool(event.get("force")), spend_reserve=bool(event.get("spend_reserve")))
     if event.get("staging"):
         return _rehearsed(settings.rehearsal(names), deadline)
@@ -99,6 +91,25 @@ def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     _goes_on(report, event, ask)
     waited_for = "names" in event and "restarts" not in event
     return shortened(said) if waited_for else {**said, "outcomes": _counted(report)}
+
+
+def _chosen(names: object, settings: Settings) -> tuple[list[str], tuple[CertificateSpec, ...]]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SettingsError("the event's names are not a list of names", 'like {"names": ["example.com"]}')
+    unknown = sorted(set(names) - {spec.name for spec in settings.specs})
+    if unknown:
+        raise SettingsError(
+            f"the stored settings name no certificate called {', '.join(unknown)}",
+            "put the settings that do into the store: certkeeper deploy",
+        )
+    return names, tuple(spec for spec in settings.specs if not names or spec.name in names)
+
+
+def _plan(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
+    settings = wiring.stored_settings(_store())
+    _, specs = _chosen(event["plan"], settings)
+    with wiring.wired(settings, deadline) as wired:
+        return shortened(planned_json(plan(wired.keeper, specs), datetime.now(UTC)), "plan", "action")
 
 
 def _account(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
@@ -184,7 +195,14 @@ def _name_and_revision(event: dict[str, Any], word: str) -> tuple[str, int | Non
     return name, revision
 
 
-COMMANDS = {"account": _account, "rollback": _rollback, "revoke": _revoke, "history": _history, "rename": _rename}
+COMMANDS = {
+    "plan": _plan,
+    "account": _account,
+    "rollback": _rollback,
+    "revoke": _revoke,
+    "history": _history,
+    "rename": _rename,
+}
 
 
 def _rehearsed(settings: Settings, deadline: timedelta) -> dict[str, Any]:

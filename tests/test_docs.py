@@ -29,7 +29,7 @@ from certkeeper.core.decision import Held
 from certkeeper.core.errors import AuthorityError, SettingsError
 from certkeeper.core.model import Account, CertificateRequest, GivenUp, Outcome, Revocation, Sealed, TxtRecord, Validity
 from certkeeper.deployment.one_file import one_file
-from certkeeper.jobs.status import Planned, Served, Status, Survey
+from certkeeper.jobs.status import Planned, Served, Status, Survey, planned_json
 from tests import policies_in_docs
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -370,7 +370,7 @@ def test_the_json_of_plan_and_status_is_as_shown() -> None:
     status = next(one for one in shown if "certificates" in one)
     served = Served("example.com", None, same=False)
 
-    real_plan = render.planned_json([Planned("example.com", "keep", "not due yet")], NOW)
+    real_plan = planned_json([Planned("example.com", "keep", "not due yet")], NOW)
     real_status = render.status_json(Survey((Status("example.com", (), "ok", served=(served,)),), NOW))
 
     assert (list(plan), list(plan["plan"][0])) == (list(real_plan), list(real_plan["plan"][0]))

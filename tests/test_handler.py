@@ -208,6 +208,18 @@ def test_a_name_without_a_certificate_has_no_history(deployment: Deployment) -> 
     assert deployment.asked == []
 
 
+def test_a_plan_is_told_and_nothing_is_done(deployment: Deployment) -> None:
+    one, _ = deployment.call({"plan": ["www"]})
+    both, _ = deployment.call({"plan": []})
+
+    assert [(row["name"], row["action"], row["reason"]) for row in one["plan"]] == [("www", "renew", "not issued yet")]
+    assert [row["name"] for row in both["plan"]] == ["www", "api"]
+    assert deployment.asked == []
+    for names, why in (("www", "not a list of names"), (["nobody"], "no certificate called nobody")):
+        with pytest.raises(door.TickError, match=why):
+            deployment.call({"plan": names})
+
+
 def test_a_name_is_renamed_only_once_the_settings_that_are_not_the_functions_say_so(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

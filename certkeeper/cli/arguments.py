@@ -111,6 +111,7 @@ def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     command = _command(commands, "plan", "what would be done now, and why; changes nothing", "certkeeper plan --json")
     _names(command)
     _json(command)
+    command.add_argument("--here", action="store_true", help="with --from: not by the function that is deployed")
 
 
 def _renew(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -43,7 +43,7 @@ from certkeeper.cli.terminal import (
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import CertkeeperError, SettingsError
 from certkeeper.core.model import Outcome
-from certkeeper.core.report import outcomes_json
+from certkeeper.core.report import left_out_of, outcomes_json
 from certkeeper.jobs import status as statuses
 from certkeeper.jobs.rehearsal import REHEARSED, rehearse
 from certkeeper.jobs.tick import Report, tick
@@ -125,13 +125,15 @@ def _write_new(path: Path, text: str) -> None:
 def _plan(said: Namespace) -> int:
     settings = read_settings(said)
     specs = chosen(settings, said.names)
-    with wiring.wired(settings, LOOK) as wired:
-        planned = statuses.plan(wired.keeper, specs)
-    print_data(
-        said,
-        lambda: render.planned_json(planned, datetime.now(UTC)),
-        lambda colour: render.planned_text(planned, colour),
-    )
+    # What a file says may be what is to be deployed next; the function plans by what is.
+    if said.store and remotely.is_asked(settings, said):
+        found = remotely.answered(settings, {"plan": list(said.names)}, progress(verbose=False), "plan")
+        found = {key: found[key] for key in ("as_of", "plan", "left_out") if key in found}
+    else:
+        with wiring.wired(settings, LOOK) as wired:
+            found = statuses.planned_json(statuses.plan(wired.keeper, specs), datetime.now(UTC))
+    print_data(said, lambda: found, lambda colour: render.planned_text(found["plan"], colour))
+    _told_of_left_out(left_out_of(found))
     return GOOD
 
 
@@ -156,15 +158,13 @@ def _renew(said: Namespace) -> int:
 
 
 def _renewed(said: Namespace, report: Report) -> int:
-    left_out = {"left_out": dict(report.left_out)} if report.left_out else {}
+    left_out = {"left_out": report.left_out} if report.left_out else {}
     print_data(
         said,
         lambda: outcomes_json(report.outcomes) | left_out,
         lambda colour: render.outcomes_text(report.outcomes, colour),
     )
-    if left_out:
-        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(report.left_out.items()))
-        talk(f"the answer had no room for all: besides {counts}; certkeeper status shows each")
+    _told_of_left_out(report.left_out)
     status = _exit_of(report)
     for one in report.outcomes:
         # If nothing could be read at all, that is said once, and not for every name again.
@@ -175,6 +175,12 @@ def _renewed(said: Namespace, report: Report) -> int:
     if report.trouble is not None:
         complain(report.trouble.message, report.trouble.hint)
     return status
+
+
+def _told_of_left_out(left_out: Mapping[str, int]) -> None:
+    if left_out:
+        counts = ", ".join(f"{count} {sort}" for sort, count in sorted(left_out.items()))
+        talk(f"the answer had no room for all: besides {counts}; name those that you look for")
 
 
 def _exit_of(report: Report) -> int:

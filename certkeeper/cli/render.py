@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from certkeeper import __version__
-from certkeeper.core.budget import EXACT_SET, FAILED_AUTHORIZATIONS, ORDERS, REGISTERED_DOMAIN, Budget
+from certkeeper.core.budget import EXACT_SET, FAILED_AUTHORIZATIONS, ORDERS, REGISTERED_DOMAIN
 from certkeeper.core.document import instant as from_text
 from certkeeper.core.document import written
 from certkeeper.core.model import Outcome
-from certkeeper.jobs.status import Planned, Status, Survey
+from certkeeper.core.report import budget_json
+from certkeeper.jobs.status import Status, Survey
 
 COLOURS = {
     "ok": "32", "kept": "32", "renewed": "32", "rehearsed": "32", "keep": "32",
@@ -24,6 +25,10 @@ COLOURS = {
 
 def instant(moment: datetime | None) -> str | None:
     return written(moment) if moment else None
+
+
+def minute_of(text: str | None) -> str:
+    return minute(from_text(text) if text else None)
 
 
 def minute(moment: datetime | None) -> str:
@@ -69,58 +74,30 @@ def accounts_text(accounts: Sequence[dict[str, Any]], colour: bool) -> str:
     return table(("CA", "ACCOUNT", "ROLLOVER"), rows, colour)
 
 
-def planned_json(planned: Sequence[Planned], as_of: datetime) -> dict[str, Any]:
-    return {
-        "as_of": instant(as_of),
-        "plan": [
-            {
-                "name": one.name,
-                "action": one.action,
-                "reason": one.reason,
-                "until": instant(one.until),
-                "last_error": one.last_error,
-                "hint": one.hint,
-                "budget": budget_fields(one.budget),
-            }
-            for one in planned
-        ],
-    }
+def planned_text(rows: Sequence[Mapping[str, Any]], colour: bool) -> str:
+    """`rows` as `jobs.status.planned_json` has them."""
+    cells = [
+        (one["name"], one["action"], minute_of(one["until"]), budget_text(one["budget"]), one["reason"]) for one in rows
+    ]
+    text = table(("NAME", "ACTION", "UNTIL", "BUDGET", "REASON"), cells, colour)
+    return text + "".join(f"{one['name']}: hint: {one['hint']}\n" for one in rows if one["hint"])
 
 
-def planned_text(planned: Sequence[Planned], colour: bool) -> str:
-    rows = [(one.name, one.action, minute(one.until), budget_text(one.budget), one.reason) for one in planned]
-    text = table(("NAME", "ACTION", "UNTIL", "BUDGET", "REASON"), rows, colour)
-    return text + "".join(f"{one.name}: hint: {one.hint}\n" for one in planned if one.hint)
+def budget_text(budgets: Mapping[str, Mapping[str, Any]] | None) -> str:
+    """What is left of the exact-set limit, and of those others that something was spent of; "-" if none is known.
 
-
-def budget_text(budgets: Sequence[Budget]) -> str:
-    """What is left of the exact-set limit, and of those others that something was spent of; "-" if none is known."""
-    shown = [one for one in budgets if one.limit == EXACT_SET or one.whole < one.of.count]
-    return ", ".join(f"{one.whole} of {one.of.count}{_counted(one)}" for one in shown) or "-"
-
-
-def _counted(budget: Budget) -> str:
-    return {
-        REGISTERED_DOMAIN: f" below {budget.about}",
-        ORDERS: " orders",
-        FAILED_AUTHORIZATIONS: f" failures of {budget.about}",
-    }.get(budget.limit, "")
-
-
-def budget_fields(budgets: Sequence[Budget]) -> dict[str, Any] | None:
-    """By limit: what is left, of how many, in which period, of what, and from when one more certificate is possible
-    that leaves the reserve alone; None if no limit is known.
+    `budgets` as `core.report.budget_json` has them.
     """
+    shown = [(limit, one) for limit, one in (budgets or {}).items() if limit == EXACT_SET or one["left"] < one["of"]]
+    return ", ".join(f"{one['left']} of {one['of']}{_counted(limit, one.get('about'))}" for limit, one in shown) or "-"
+
+
+def _counted(limit: str, about: str | None) -> str:
     return {
-        one.limit: {
-            "left": one.whole,
-            "of": one.of.count,
-            "period_seconds": int(one.of.period.total_seconds()),
-            **({"about": one.about} if one.limit in (REGISTERED_DOMAIN, FAILED_AUTHORIZATIONS) else {}),
-            "possible_from": instant(one.possible_from()),
-        }
-        for one in budgets
-    } or None
+        REGISTERED_DOMAIN: f" below {about}",
+        ORDERS: " orders",
+        FAILED_AUTHORIZATIONS: f" failures of {about}",
+    }.get(limit, "")
 
 
 def history_text(rows: Sequence[Mapping[str, Any]], colour: bool) -> str:
@@ -131,7 +108,7 @@ def history_text(rows: Sequence[Mapping[str, Any]], colour: bool) -> str:
 
 def _history_row(one: Mapping[str, Any]) -> tuple[str, ...]:
     word = "pinned" if one["pinned"] else "current" if one["current"] else one["problem"] or "earlier"
-    dates = (minute(from_text(one[key]) if one[key] else None) for key in ("not_before", "not_after"))
+    dates = (minute_of(one[key]) for key in ("not_before", "not_after"))
     return (str(one["revision"]), one["serial_number"] or "-", *dates, one["issuer"] or "-", word)
 
 
@@ -159,7 +136,7 @@ def _status_fields(one: Status) -> dict[str, Any]:
         "failures": one.failures,
         "next_attempt": instant(one.next_attempt),
         "waiting": one.waiting,
-        "budget": budget_fields(one.budget),
+        "budget": budget_json(one.budget),
         "pinned_since": instant(one.pinned_since),
     }
     if one.served is not None:
@@ -177,7 +154,7 @@ def status_text(survey: Survey, now: datetime, colour: bool) -> str:
             minute(one.not_after),
             left(one.not_after, now),
             minute(one.renewal_time),
-            budget_text(one.budget),
+            budget_text(budget_json(one.budget)),
             one.state,
         )
         for one in survey.statuses

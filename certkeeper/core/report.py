@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from certkeeper.core.budget import FAILED_AUTHORIZATIONS, REGISTERED_DOMAIN, Budget
 from certkeeper.core.document import instant, written
 from certkeeper.core.errors import DocumentError
 from certkeeper.core.model import Account, Outcome
 
 LARGEST_ANSWER = 5_000_000
-"""Bytes of all outcomes together; of what a function answers Lambda takes 6 MB, and makes a failure of more."""
+"""Bytes of all rows together; of what a function answers Lambda takes 6 MB, and makes a failure of more."""
 
 
 def outcomes_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -35,21 +36,21 @@ def outcomes_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def shortened(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer of outcomes with no more of them than the function can give: those that were kept go first, and
-    `left_out` tells how many of each sort went. One that is small enough is left as it is.
+def shortened(answer: dict[str, Any], rows: str = "outcomes", sort: str = "outcome") -> dict[str, Any]:
+    """An answer with no more rows than the function can give: those of names that are kept go first, and `left_out`
+    tells how many of each sort went. One that is small enough is left as it is.
     """
-    sizes = [len(json.dumps(one)) for one in answer["outcomes"]]
+    sizes = [len(json.dumps(one)) for one in answer[rows]]
     if sum(sizes) <= LARGEST_ANSWER:
         return answer
     left, said, left_out = LARGEST_ANSWER, [], Counter[str]()
-    for one, size in sorted(zip(answer["outcomes"], sizes, strict=True), key=lambda pair: pair[0]["outcome"] == "kept"):
+    for one, size in sorted(zip(answer[rows], sizes, strict=True), key=lambda pair: pair[0][sort] in ("kept", "keep")):
         left -= size
         if left >= 0:
             said.append(one)
         else:
-            left_out[one["outcome"]] += 1
-    return {**answer, "outcomes": said, "left_out": dict(left_out)}
+            left_out[one[sort]] += 1
+    return {**answer, rows: said, "left_out": dict(left_out)}
 
 
 def left_out_of(answer: dict[str, Any]) -> dict[str, int]:
@@ -95,6 +96,22 @@ def accounts_json(accounts: Sequence[Account | None]) -> dict[str, Any]:
             if one is not None
         ]
     }
+
+
+def budget_json(budgets: Sequence[Budget]) -> dict[str, Any] | None:
+    """By limit: what is left, of how many, in which period, of what, and from when one more certificate is possible
+    that leaves the reserve alone; None if no limit is known.
+    """
+    return {
+        one.limit: {
+            "left": one.whole,
+            "of": one.of.count,
+            "period_seconds": int(one.of.period.total_seconds()),
+            **({"about": one.about} if one.limit in (REGISTERED_DOMAIN, FAILED_AUTHORIZATIONS) else {}),
+            "possible_from": _instant(one.possible_from()),
+        }
+        for one in budgets
+    } or None
 
 
 def _instant(moment: datetime | None) -> str | None:

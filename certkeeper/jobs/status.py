@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from certkeeper.core import index as indexes
 from certkeeper.core.budget import Budget, Ledger, Limits
 from certkeeper.core.decision import Keep, Pause, decide, due_time, pinned, state
+from certkeeper.core.document import written
 from certkeeper.core.errors import DocumentError
 from certkeeper.core.index import Facts, Index, ledger_of
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.ports import Records
+from certkeeper.core.report import budget_json
 from certkeeper.jobs import survey
 from certkeeper.jobs.keeper import Keeper
 
@@ -148,6 +151,25 @@ def plan(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Planned, ...
     now = keeper.clock.now()
     ledger = ledger_of(index, keeper.limits)
     return tuple(_planned(spec, index.facts.get(spec.name, Facts()), ledger, now) for spec in specs)
+
+
+def planned_json(planned: Sequence[Planned], as_of: datetime) -> dict[str, Any]:
+    """The object that `plan --json` prints and the function answers."""
+    return {
+        "as_of": written(as_of),
+        "plan": [
+            {
+                "name": one.name,
+                "action": one.action,
+                "reason": one.reason,
+                "until": written(one.until) if one.until else None,
+                "last_error": one.last_error,
+                "hint": one.hint,
+                "budget": budget_json(one.budget),
+            }
+            for one in planned
+        ],
+    }
 
 
 def _planned(spec: CertificateSpec, facts: Facts, ledger: Ledger, now: datetime) -> Planned:

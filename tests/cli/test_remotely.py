@@ -185,6 +185,28 @@ def test_the_history_is_the_functions(function: FakeFunction, capsys: Captured) 
     assert "nothing is stored for www" in capsys.readouterr().err
 
 
+def test_a_plan_by_the_stored_settings_is_the_functions(
+    function: FakeFunction, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = InMemoryRecords()
+    records.write("settings.toml", SETTINGS.encode(), None)
+    monkeypatch.setattr(wiring, "records_of", lambda *place: records)
+    budget = {"exact_set": {"left": 4, "of": 5, "period_seconds": 604800, "possible_from": "2026-11-23T12:00:00Z"}}
+    row = {"name": "www", "action": "renew", "reason": "due", "until": None, "last_error": None, "hint": None}
+    planned = {"as_of": "2026-11-23T12:00:00Z", "plan": [{**row, "budget": budget}]}
+    function.answer = {**planned, "version": "0.1.0"}
+
+    assert main(["--from", "s3://bucket/prod", "plan", "www", "--json"]) == GOOD
+    assert json.loads(capsys.readouterr().out) == planned
+    function.answer["left_out"] = {"keep": 7}
+    assert main(["--from", "s3://bucket/prod", "plan"]) == GOOD
+
+    said = capsys.readouterr()
+    assert function.asked == [{"plan": ["www"]}, {"plan": []}]
+    assert "www   renew   -      4 of 5  due" in said.out
+    assert "besides 7 keep" in said.err
+
+
 @pytest.mark.parametrize("taken", [None, "4a1b"])
 def test_the_store_is_renamed_by_the_function_around_the_change_of_the_settings(
     function: FakeFunction, capsys: Captured, monkeypatch: pytest.MonkeyPatch, taken: str | None

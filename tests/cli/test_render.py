@@ -12,7 +12,8 @@ from certkeeper import __version__
 from certkeeper.cli import render
 from certkeeper.core.budget import EXACT_SET, FAILED_AUTHORIZATIONS, ORDERS, REGISTERED_DOMAIN, Budget, Limit
 from certkeeper.core.model import Outcome
-from certkeeper.jobs.status import Planned, Served, Status, Survey
+from certkeeper.core.report import budget_json
+from certkeeper.jobs.status import Planned, Served, Status, Survey, planned_json
 from tests.fakes import START
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -70,7 +71,7 @@ def test_a_plan_as_text() -> None:
         Planned("api", "renew", "not issued yet"),
     ]
 
-    assert render.planned_text(planned, colour=False) == (
+    assert render.planned_text(planned_json(planned, NOW)["plan"], colour=False) == (
         "NAME         ACTION  UNTIL              BUDGET  REASON\n"
         "example.com  keep    2027-01-22 02:20Z  5 of 5  not due yet\n"
         "api          renew   -                  -       not issued yet\n"
@@ -210,7 +211,7 @@ def test_a_function_of_another_version_is_told() -> None:
 def test_a_plan_as_json() -> None:
     planned = [Planned("api", "wait", "due", NOW, "it failed", "mend it", (exact(1.0),))]
 
-    assert render.planned_json(planned, NOW) == {
+    assert planned_json(planned, NOW) == {
         "as_of": "2026-12-03T02:20:00Z",
         "plan": [
             {
@@ -240,7 +241,8 @@ def test_what_waits_for_a_limit_says_until_when_and_how_it_need_not() -> None:
     text = render.status_text(Survey((waiting,), NOW), NOW, colour=False)
 
     assert f"api: {why}; possible from 2026-12-03 02:20Z\n  hint: {hint}\n" in text
-    assert f"api: hint: {hint}\n" in render.planned_text([Planned("api", "wait", why, NOW, hint=hint)], colour=False)
+    rows = planned_json([Planned("api", "wait", why, NOW, hint=hint)], NOW)["plan"]
+    assert f"api: hint: {hint}\n" in render.planned_text(rows, colour=False)
 
 
 def test_what_only_a_person_can_try_again_says_so() -> None:
@@ -267,7 +269,7 @@ def test_what_only_a_person_can_try_again_says_so() -> None:
     ],
 )
 def test_budgets_in_a_cell(budgets: tuple[Budget, ...], text: str) -> None:
-    assert render.budget_text(budgets) == text
+    assert render.budget_text(budget_json(budgets)) == text
 
 
 def test_everything_that_is_json_can_be_written_as_json() -> None:

@@ -22,7 +22,12 @@ from certkeeper.sandbox.stack import Sandbox
 from tests.live.keepers import RIGHTS_TAKE, Said
 from tests.live.operators import Operator, awaited
 
-pytestmark = [pytest.mark.live, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
+PATIENCE = 300
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.timeout(2 * PATIENCE),
+    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
+]
 
 BUCKET = "certkeeper-123456789012-eu-west-1-fresh"
 TARGET = ("--python", find_interpreter().version, "--architecture", architecture())
@@ -46,6 +51,10 @@ class Deployer(Operator):
         text = self.settings(kms_key="alias/fresh", more=alerts)
         text = text.replace("[ca]", f'[ca]\ncontact = "{contact}"')
         self.config.write_text(f'deployment = "fresh"\n{text}')
+
+    def run(self, *arguments: str) -> Said:
+        """A deployment is a hundred calls and more, which take their time where others use the machine."""
+        return self.start(*arguments).end(PATIENCE)
 
     def deploy(self, *more: str) -> Said:
         return self.run("deploy", "--yes", "--json", *TARGET, *more)
@@ -233,7 +242,7 @@ def test_a_new_name_gets_its_rights_and_its_certificate_by_one_command_though_ia
     deployer.write()
     functions.late_rights = 1
 
-    said = deployer.start("deploy", "--yes", "--json", *TARGET, **{RIGHTS_TAKE: "0.1"}).end()
+    said = deployer.start("deploy", "--yes", "--json", *TARGET, **{RIGHTS_TAKE: "0.1"}).end(PATIENCE)
 
     functions.late_rights = 0
     assert "AWS may not know the function's new rights everywhere yet" in said.talk
