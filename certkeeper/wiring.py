@@ -8,10 +8,11 @@ import re
 import secrets
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -389,6 +390,7 @@ def here() -> tuple[str, str]:
 
 def surroundings(settings: config.Settings, drifted: Callable[[], bool] | None) -> Surroundings:
     """What `doctor` looks at besides; nothing is asked before it is. Raises SettingsError."""
+    from certkeeper.adapters.cloudformation_stacks import drifts
     from certkeeper.adapters.iam_simulation import SimulatedRights
     from certkeeper.adapters.kms_keys import find_arn, state
     from certkeeper.adapters.s3_bucket import S3Bucket
@@ -397,6 +399,7 @@ def surroundings(settings: config.Settings, drifted: Callable[[], bool] | None) 
     aws = new_aws()
     s3 = aws.client("s3")
     deployed = settings.deployment is not None
+    stacks = (f"{settings.deployment}-store", f"{settings.deployment}") if deployed else ()
 
     def waiting() -> list[str]:
         account = aws.account()
@@ -409,12 +412,16 @@ def surroundings(settings: config.Settings, drifted: Callable[[], bool] | None) 
     def kms() -> Any:
         return aws.client("kms", _region_of_key(kms_key) or _region_of_deployment(settings, aws))
 
+    def changed(stack: str) -> Sequence[object]:
+        return drifts(aws.client("cloudformation", _region_of_deployment(settings, aws)), stack)
+
     return Surroundings(
         skew=lambda: S3Bucket(s3, settings.bucket, settings.bucket_owner or aws.account()).skew(),
         kms_key=(lambda: state(kms(), kms_key)) if kms_key else None,
         kms_key_arn=(lambda: find_arn(kms(), kms_key)) if kms_key else None,
         unconfirmed=waiting if deployed and settings.alerts else None,
         drifted=drifted if deployed else None,
+        stacks={name: partial(changed, name) for name in stacks},
         rights=deferred(lambda: SimulatedRights(aws.client("iam"), s3.meta.partition, aws.account())),
     )
 

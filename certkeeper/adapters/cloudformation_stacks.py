@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from certkeeper.core.stacks import Change, ChangeSet, Event, Stack, StackError
+from certkeeper.core.stacks import Change, ChangeSet, Drift, Event, Stack, StackError
 
 Refused = (ClientError, BotoCoreError)
 LOOK_EVERY = 0.5
+LONGEST_LOOK = 180  # seconds
 NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 HINTS = {
     "AccessDenied": "the role that deploys lacks rights on CloudFormation (docs/iam.md, Deployer)",
@@ -147,6 +148,33 @@ class CloudFormationStacks:
             )
             for one in reversed(found)
         )
+
+
+def drifts(client: Any, name: str, wait: Callable[[float], None] = time.sleep) -> tuple[Drift, ...]:
+    """What somebody has changed past CloudFormation, as far as it can look, which takes it up to some minutes. It
+    changes nothing. Raises StackError.
+    """
+    try:
+        detection = client.detect_stack_drift(StackName=name)["StackDriftDetectionId"]
+        for _ in range(LONGEST_LOOK):
+            said = client.describe_stack_drift_detection_status(StackDriftDetectionId=detection)
+            if said["DetectionStatus"] != "DETECTION_IN_PROGRESS":
+                break
+            wait(1.0)
+        else:
+            raise StackError(f"CloudFormation still looks whether the stack {name} was changed", "try again")
+        # One page, which has more room than ours have resources.
+        found = client.describe_stack_resource_drifts(
+            StackName=name, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"], MaxResults=100
+        )["StackResourceDrifts"]
+    except Refused as error:
+        raise _stack_error("asked what was changed by hand in", name, error) from None
+    return tuple(_drift(one) for one in found)
+
+
+def _drift(said: Any) -> Drift:
+    paths = (one["PropertyPath"].strip("/").split("/")[0] for one in said.get("PropertyDifferences", ()))
+    return Drift(said["LogicalResourceId"], said["ResourceType"], tuple(dict.fromkeys(paths)))
 
 
 def _stack_error(what: str, name: str, error: Exception) -> StackError:

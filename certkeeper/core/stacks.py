@@ -84,6 +84,18 @@ class Event:
         return self.status.endswith("_FAILED")
 
 
+@dataclass(frozen=True)
+class Drift:
+    """A resource of a stack that is no longer as its template says: gone, or with other values of these properties."""
+
+    logical_id: str
+    kind: str
+    properties: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.logical_id} ({', '.join(self.properties) or 'gone'})"
+
+
 class Stacks(Protocol):
     """CloudFormation in one Region. Every method raises StackError."""
 

@@ -7,7 +7,7 @@ readers' roles may write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -44,7 +44,8 @@ class Surroundings:
 
     `skew` is how far this machine's clock is ahead of S3's; `kms_key` is the key's state in KMS's words, `kms_key_arn`
     its ARN, None if there is no such key; `unconfirmed` lists the addresses of alarms that have not been confirmed;
-    `drifted` is whether the deployed settings are others than these.
+    `drifted` is whether the deployed settings are others than these; `stacks` are those of the deployment by name, each
+    with what somebody has changed in it by hand.
     """
 
     skew: Callable[[], timedelta]
@@ -52,6 +53,7 @@ class Surroundings:
     kms_key_arn: Callable[[], str | None] | None = None
     unconfirmed: Callable[[], Sequence[str]] | None = None
     drifted: Callable[[], bool] | None = None
+    stacks: Mapping[str, Callable[[], Sequence[object]]] = field(default_factory=dict)
     rights: RightsOfRoles | None = None
 
 
@@ -102,6 +104,8 @@ def _of_surroundings(around: Surroundings) -> list[Finding]:
         findings.append(_told("KMS key", "sealing", around.kms_key, _kms_key))
     if around.drifted is not None:
         findings.append(_told("settings", "the deployed ones", around.drifted, _drift))
+    for name, changed in around.stacks.items():
+        findings.append(_told("stack", name, changed, _by_hand))
     if around.unconfirmed is not None:
         findings.append(_told("alarms", "subscriptions", around.unconfirmed, _subscriptions))
     return findings
@@ -150,6 +154,13 @@ def _drift(drifted: object) -> tuple[str, str, str | None]:
     if drifted:
         return WARNING, "are not these", "certkeeper deploy stores these; certkeeper --from ... shows those"
     return GOOD, "are these", None
+
+
+def _by_hand(changed: object) -> tuple[str, str, str | None]:
+    if isinstance(changed, Sequence) and changed:
+        hint = "set it back; or make all but the store anew: certkeeper destroy, then certkeeper deploy"
+        return WARNING, f"changed by hand: {', '.join(str(one) for one in changed)}", hint
+    return GOOD, "is as deployed, as far as CloudFormation looks", None
 
 
 def _subscriptions(waiting: object) -> tuple[str, str, str | None]:

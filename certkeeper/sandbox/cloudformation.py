@@ -72,6 +72,7 @@ class Stack:
     outputs: dict[str, str] = field(default_factory=dict)
     change_sets: dict[str, ChangeSet] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    drifts: list[dict[str, Any]] = field(default_factory=list)
     protected: bool = False
     reason: str = ""
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -161,6 +162,15 @@ class CloudFormation:
         stack.change_sets[change_set.arn] = change_set
         return {"Id": change_set.arn, "StackId": stack.arn}
 
+    def _CreateStack(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+        """What the console does with a template and its parameters."""
+        if form["StackName"] in self.stacks:
+            raise Refused(f"Stack [{form['StackName']}] already exists", "AlreadyExistsException")
+        proposed = self._CreateChangeSet({**form, "ChangeSetType": "CREATE", "ChangeSetName": "create"}, aws)
+        self._ExecuteChangeSet({"ChangeSetName": proposed["Id"]}, aws)
+        self.stacks[form["StackName"]].protected = form.get("EnableTerminationProtection") == "true"
+        return {"StackId": proposed["StackId"]}
+
     def _DescribeChangeSet(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
         stack, change_set = self._change_set(form)
         return {
@@ -212,6 +222,24 @@ class CloudFormation:
 
     def _GetTemplate(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
         return {"TemplateBody": self._stack(form).template}
+
+    def _DetectStackDrift(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+        stack = self._stack(form)
+        stack.drifts = [_drift(stack, name, one, aws) for name, one in stack.resources.items()]
+        return {"StackDriftDetectionId": stack.arn}
+
+    def _DescribeStackDriftDetectionStatus(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+        return {
+            "StackId": form["StackDriftDetectionId"],
+            "StackDriftDetectionId": form["StackDriftDetectionId"],
+            "DetectionStatus": "DETECTION_COMPLETE",
+            "Timestamp": datetime.now(UTC).isoformat(),
+        }
+
+    def _DescribeStackResourceDrifts(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+        wanted = {value for key, value in form.items() if key.startswith("StackResourceDriftStatusFilters.")}
+        found = [one for one in self._stack(form).drifts if one["StackResourceDriftStatus"] in wanted]
+        return {"StackResourceDrifts": found}
 
     def _UpdateTerminationProtection(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
         stack = self._stack(form)
@@ -585,6 +613,28 @@ def _changes(
 def _change(action: str, logical_id: str, kind: str, resource: Resource | None = None, **more: str) -> dict[str, Any]:
     change = {"Action": action, "LogicalResourceId": logical_id, "ResourceType": kind, **more}
     return {**change, "PhysicalResourceId": resource.made.reference} if resource else change
+
+
+def _drift(stack: Stack, logical_id: str, resource: Resource, aws: Clients) -> dict[str, Any]:
+    """How a resource is, compared with how it was made."""
+    look = TYPES[resource.type].look
+    there = look(aws, resource.made) if look else {}
+    differences = [
+        {"PropertyPath": f"/{key}", "ExpectedValue": str(resource.properties[key]), "ActualValue": str(value),
+         "DifferenceType": "NOT_EQUAL"}
+        for key, value in (there or {}).items()
+        if key in resource.properties and resource.properties[key] != value
+    ]  # fmt: skip
+    status = "DELETED" if there is None else "MODIFIED" if differences else "IN_SYNC" if look else "NOT_CHECKED"
+    return {
+        "StackId": stack.arn,
+        "LogicalResourceId": logical_id,
+        "PhysicalResourceId": resource.made.reference,
+        "ResourceType": resource.type,
+        "StackResourceDriftStatus": status,
+        "PropertyDifferences": differences,
+        "Timestamp": datetime.now(UTC).isoformat(),
+    }
 
 
 def _replaced(resource: Resource, properties: Mapping[str, Any]) -> bool:

@@ -24,13 +24,18 @@ class Made:
 
 @dataclass(frozen=True)
 class Type:
-    """`fixed` are the properties that cannot be changed: another value means another resource."""
+    """`fixed` are the properties that cannot be changed: another value means another resource.
+
+    `look` tells the values that some properties really have, None if the resource is gone; without one, drift is not
+    looked for, as CloudFormation does not for some types.
+    """
 
     properties: frozenset[str]
     make: Callable[[Clients, Properties, str], Made]
     change: Callable[[Clients, Made, Properties, Properties], None]
     remove: Callable[[Clients, Made, Properties], None]
     fixed: frozenset[str] = frozenset()
+    look: Callable[[Clients, Made], dict[str, Any] | None] | None = None
 
 
 def _words(text: str) -> frozenset[str]:
@@ -153,6 +158,18 @@ def _remove_role(aws: Clients, made: Made, properties: Properties) -> None:
     aws("iam").delete_role(RoleName=made.reference)
 
 
+def _look_at_role(aws: Clients, made: Made) -> dict[str, Any] | None:
+    iam = aws("iam")
+    try:
+        trust = iam.get_role(RoleName=made.reference)["Role"]["AssumeRolePolicyDocument"]
+    except iam.exceptions.NoSuchEntityException:
+        return None
+    names = iam.list_role_policies(RoleName=made.reference)["PolicyNames"]
+    found = [(name, iam.get_role_policy(RoleName=made.reference, PolicyName=name)) for name in names]
+    policies = [{"PolicyName": name, "PolicyDocument": one["PolicyDocument"]} for name, one in found]
+    return {"AssumeRolePolicyDocument": trust, "Policies": policies}
+
+
 # Lambda
 
 
@@ -204,6 +221,11 @@ def _make_dashboard(aws: Clients, properties: Properties, name: str) -> Made:
     return Made(named["DashboardName"])
 
 
+def _look_at_alarm(aws: Clients, made: Made) -> dict[str, Any] | None:
+    found = aws("cloudwatch").describe_alarms(AlarmNames=[made.reference])["MetricAlarms"]
+    return {key: found[0][key] for key in ("Threshold", "EvaluationPeriods", "AlarmActions")} if found else None
+
+
 # Scheduler
 
 
@@ -211,6 +233,14 @@ def _make_schedule(aws: Clients, properties: Properties, name: str) -> Made:
     named = {"Name": name, **properties}
     aws("scheduler").create_schedule(**named)
     return Made(named["Name"])
+
+
+def _look_at_schedule(aws: Clients, made: Made) -> dict[str, Any] | None:
+    try:
+        found = aws("scheduler").get_schedule(Name=made.reference)
+    except aws("scheduler").exceptions.ResourceNotFoundException:
+        return None
+    return {key: found[key] for key in ("State", "ScheduleExpression")}
 
 
 # SQS and SNS
@@ -334,6 +364,7 @@ TYPES = {
         _change_role,
         _remove_role,
         fixed=_words("RoleName"),
+        look=_look_at_role,
     ),
     "AWS::Lambda::Function": Type(
         _words(
@@ -367,6 +398,7 @@ TYPES = {
         lambda aws, made, before, now: aws("scheduler").update_schedule(**{"Name": made.reference, **now}),
         lambda aws, made, properties: aws("scheduler").delete_schedule(Name=made.reference),
         fixed=_words("Name"),
+        look=_look_at_schedule,
     ),
     "AWS::SQS::Queue": Type(
         _words("QueueName MessageRetentionPeriod SqsManagedSseEnabled"),
@@ -403,6 +435,7 @@ TYPES = {
         _again(_make_alarm),
         lambda aws, made, properties: aws("cloudwatch").delete_alarms(AlarmNames=[made.reference]),
         fixed=_words("AlarmName"),
+        look=_look_at_alarm,
     ),
     "AWS::CloudWatch::Dashboard": Type(
         _words("DashboardName DashboardBody"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from certkeeper.adapters.cloudformation_stacks import CloudFormationStacks
+from certkeeper.adapters.cloudformation_stacks import CloudFormationStacks, drifts
 from certkeeper.adapters.lambda_function import LambdaFunction
 from certkeeper.adapters.s3_bucket import S3Bucket
 from certkeeper.core import permissions
@@ -417,6 +417,40 @@ def test_what_was_asked_for_by_somebody_else_is_waited_for(deployed: Account) ->
     assert deployed.deploy()
 
     assert deployed.status("keeper") == "CREATE_COMPLETE"
+
+
+def test_what_was_changed_by_hand_is_found(deployed: Account) -> None:
+    client = deployed.client
+    unchanged = [drifts(client("cloudformation"), name) for name in ("keeper-store", "keeper")]
+    role = "keeper-eu-west-1-renewer"
+    wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    client("iam").put_role_policy(RoleName=role, PolicyName="mine", PolicyDocument=json.dumps(wide))
+    client("cloudwatch").delete_alarms(AlarmNames=["keeper-urgent-no-tick"])
+    schedule = client("scheduler").get_schedule(Name="keeper")
+    named = {key: schedule[key] for key in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
+    client("scheduler").update_schedule(**named, State="DISABLED")
+
+    found = drifts(client("cloudformation"), "keeper")
+
+    assert unchanged == [(), ()]
+    assert sorted(map(str, found)) == ["Hourly (State)", "NoTickAlarm (gone)", "Renewer (Policies)"]
+
+
+def test_a_look_that_takes_too_long_or_is_refused_is_told(deployed: Account) -> None:
+    class Slow:
+        def detect_stack_drift(self, **asked: str) -> dict[str, str]:
+            return {"StackDriftDetectionId": "1"}
+
+        def describe_stack_drift_detection_status(self, **asked: str) -> dict[str, str]:
+            return {"DetectionStatus": "DETECTION_IN_PROGRESS"}
+
+    waited: list[float] = []
+    with pytest.raises(StackError, match="still looks"):
+        drifts(Slow(), "keeper", waited.append)
+    with deployed.server.deny("cloudformation", "DetectStackDrift"), pytest.raises(StackError, match="AccessDenied"):
+        drifts(deployed.client("cloudformation"), "keeper")
+
+    assert sum(waited) == 180
 
 
 # What was there before.

@@ -253,3 +253,28 @@ def test_a_reader_that_can_write_challenge_records_is_a_warning() -> None:
     assert (warned.about, warned.result) == (ROLE, "warning")
     assert "issued to itself" in warned.what
     assert good.result == "good"
+
+
+def refused() -> Sequence[object]:
+    raise StoreError("CloudFormation could not be asked: AccessDenied", "see to the rights")
+
+
+@pytest.mark.parametrize(
+    ("changed", "result", "said"),
+    [
+        (list, "good", "is as deployed"),
+        (
+            lambda: ["Renewer (Policies)", "Hourly (gone)"],
+            "warning",
+            "changed by hand: Renewer (Policies), Hourly (gone)",
+        ),
+        (refused, "unknown", "AccessDenied"),
+    ],
+)
+def test_a_stack_that_was_changed_by_hand_is_a_warning(
+    changed: Callable[[], Sequence[object]], result: str, said: str
+) -> None:
+    finding = found(well(), replace(AROUND, stacks={"keeper": changed}))["stack"]
+
+    assert (finding.about, finding.result) == ("keeper", result)
+    assert said in finding.what
