@@ -27,7 +27,8 @@ import boto3
 
 from certkeeper.adapters.s3_records import S3Records
 from certkeeper.core import certificates, index, journal
-from certkeeper.core.ari import Window
+from certkeeper.core.ari import USUAL_PAUSE, Window
+from certkeeper.core.budget import by_certificate
 from certkeeper.core.model import Certificate, CertificateRequest, Chain, Sealed, Validity
 from certkeeper.sandbox.aws import ACCOUNT, AwsServer
 from certkeeper.sandbox.calls import Desk
@@ -35,7 +36,7 @@ from certkeeper.sandbox.route53 import HostedZones
 from certkeeper.sandbox.story import clean
 
 BUCKET, STORE = "bucket", "s3://bucket/prod"
-CA = "https://ca.example/directory"
+CA = "https://acme-v02.api.letsencrypt.org/directory"
 ROOT = Path(__file__).resolve().parent.parent
 RUN = """
 import json, os, resource, sys, time
@@ -108,46 +109,50 @@ def settings(names: list[str]) -> str:
     return head + "".join(f'[certificates."{name}"]\nidentifiers = ["{name}", "www.{name}"]\n' for name in names)
 
 
+def issued(names: list[str], now: datetime) -> Iterator[tuple[Certificate, journal.Entry, Window]]:
+    """Certificates of 90 days, issued one after another in the last 55: no two are alike in their instants, and what
+    those of the last week have spent of the CA's limits is still remembered."""
+    for number, name in enumerate(names):
+        began = now - timedelta(days=55) * number / len(names)
+        began = began.replace(microsecond=0)
+        validity = Validity(began, began + timedelta(days=90))
+        window = Window(began + timedelta(days=58, hours=18), began + timedelta(days=60, hours=18), now + USUAL_PAUSE)
+        pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+        order, identifiers = f"{CA}/order/{number}", (name, f"www.{name}")
+        chain = Chain(pem, identifiers, f"{number:032x}", "0" * 64, validity, "YE1", f"aYhb.{number}")
+        request = CertificateRequest("-----BEGIN CERTIFICATE REQUEST-----\n", "0" * 64, Sealed("store", b"x" * 240))
+        lately = (began,) if now - began < timedelta(days=7) else ()
+        spent = by_certificate(CA, identifiers, ("example.com",), order, began) if lately else ()
+        certificate = Certificate(
+            name, 1, chain, request, CA, f"{CA}/account/1", None, "ecdsa-p256", order, issued=lately
+        )
+        yield certificate, journal.Entry(revision=1, spent=spent), window
+
+
 def fill(aws: AwsServer, names: list[str]) -> None:
     """A store in which nothing is due, and an index that knows it."""
     now = datetime.now(UTC).replace(microsecond=0)
-    validity = Validity(now - timedelta(days=10), now + timedelta(days=80))
-    window = Window(now + timedelta(days=50), now + timedelta(days=52), now + timedelta(days=1))
-    facts = {}
-    for number, name in enumerate(names):
-        pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-        chain = Chain(pem, (name, f"www.{name}"), f"{number:032x}", "0" * 64, validity, "YE1", f"aYhb.{number}")
-        request = CertificateRequest("-----BEGIN CERTIFICATE REQUEST-----\n", "0" * 64, Sealed("store", b"x" * 240))
-        certificate = Certificate(
-            name, 1, chain, request, CA, f"{CA}/account/1", None, "ecdsa-p256", f"{CA}/order/{number}", ()
-        )
-        for path, data in (
-            (f"certificates/{name}", certificates.encode(certificate)),
-            (f"journal/{name}", journal.encode(journal.Entry(revision=1), name)),
-        ):
-            aws.put_object(BUCKET, f"prod/{path}", data)
-        held = certificates.held(certificate)
-        assert held is not None
-        facts[name] = (certificate, held, window)
+    stored = list(issued(names, now))
+    for certificate, entry, _ in stored:
+        name = certificate.name
+        aws.put_object(BUCKET, f"prod/certificates/{name}", certificates.encode(certificate))
+        aws.put_object(BUCKET, f"prod/journal/{name}", journal.encode(entry, name))
     os.environ.update(aws.environment)
     records = S3Records(boto3.client("s3"), BUCKET, "prod", ACCOUNT)
     held_at, journaled_at = records.list("certificates/"), records.list("journal/")
-    index.write(
-        records,
-        index.Index(
-            now,
-            {
-                name: index.Facts(
-                    held_at[f"certificates/{name}"],
-                    journaled_at[f"journal/{name}"],
-                    replace(held, information=window),
-                    account_url=certificate.account_url,
-                )
-                for name, (certificate, held, window) in facts.items()
-            },
-        ),
-        None,
-    )
+    facts = {}
+    for certificate, entry, window in stored:
+        name, held = certificate.name, certificates.held(certificate)
+        assert held is not None
+        facts[name] = index.Facts(
+            held_at[f"certificates/{name}"],
+            journaled_at[f"journal/{name}"],
+            replace(held, information=window),
+            account_url=certificate.account_url,
+            issued=certificate.issued,
+            spent=entry.spent,
+        )
+    index.write(records, index.Index(now, facts), None)
 
 
 def main() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -19,6 +18,11 @@ if TYPE_CHECKING:
 
 Refused = (ClientError, BotoCoreError)
 TRIES = 3
+BEFORE_ALL_ELSE = "before-parse.*.ListObjectsV2"
+"""Of an answer that is to be parsed. By name of the service we would be asked after botocore's own "before-parse.s3.*",
+which parses the whole of it only to see whether it is an error."""
+LISTED = "Listed"
+"""Where `_read_listing` puts what it has read."""
 HINTS = {
     "NoSuchBucket": "create the bucket or correct store in the settings",
     "AccessDenied": "this role lacks rights on the bucket or its KMS key, or the bucket is somebody else's",
@@ -37,7 +41,7 @@ class S3Records:
 
     def __init__(self, s3: S3Client, bucket: str, prefix: str, owner: str) -> None:
         self._s3 = s3
-        s3.meta.events.register("before-parse.s3.ListObjectsV2", _read_listing, unique_id="certkeeper-listing")
+        s3.meta.events.register(BEFORE_ALL_ELSE, _read_listing, unique_id="certkeeper-listing")
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._owner = owner
@@ -88,17 +92,22 @@ class S3Records:
             raise self._store_error("delete", path, error) from None
 
     def list(self, prefix: str) -> dict[str, str]:
-        found = {}
+        found: dict[str, str] = {}
+        start = len(self._prefix)
+        more: dict[str, Any] = {}
         try:
-            pages = self._s3.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=self._prefix + prefix, ExpectedBucketOwner=self._owner
-            )
-            for page in pages:
-                for entry in page.get("Contents", ()):
-                    found[entry["Key"].removeprefix(self._prefix)] = entry["ETag"]
+            # By hand: for a paginator botocore looks through all services that it knows.
+            while True:
+                page: Any = self._s3.list_objects_v2(
+                    Bucket=self._bucket, Prefix=self._prefix + prefix, ExpectedBucketOwner=self._owner, **more
+                )
+                listed = page.get(LISTED) or [(entry["Key"], entry["ETag"]) for entry in page.get("Contents", ())]
+                found.update((key[start:], etag) for key, etag in listed)
+                if not page.get("IsTruncated"):
+                    return found
+                more = {"ContinuationToken": page["NextContinuationToken"]}
         except Refused as error:
             raise self._store_error("list", prefix, error) from None
-        return found
 
     def _store_error(self, verb: str, path: str, error: ClientError | BotoCoreError) -> StoreError:
         code = _code(error)
@@ -108,7 +117,7 @@ class S3Records:
         )
 
 
-_KEY, _ETAG = re.compile(rb"<Key>([^<]*)</Key>"), re.compile(rb"<ETag>([^<]*)</ETag>")
+_KEY, _ETAG = re.compile("<Key>([^<&%+]*)</Key>"), re.compile("<ETag>([^<&]*)</ETag>")
 
 
 def _read_listing(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object) -> None:
@@ -116,14 +125,11 @@ def _read_listing(response_dict: dict[str, Any], customized_response_dict: dict[
     the thousand objects of a page: with thousands of names that is most of what a tick costs."""
     body: bytes = response_dict["body"]
     first, last = body.find(b"<Contents>"), body.rfind(b"</Contents>")
-    objects = body[first:last]
+    objects = body[first:last].decode().replace("&quot;", '"')
     keys, etags = _KEY.findall(objects), _ETAG.findall(objects)
-    if first < 0 or not len(keys) == len(etags) == objects.count(b"<Contents>"):
-        return  # nothing, or another form than S3's: botocore knows all of them
-    customized_response_dict["Contents"] = [
-        {"Key": html.unescape(key.decode()), "ETag": html.unescape(etag.decode())}
-        for key, etag in zip(keys, etags, strict=True)
-    ]
+    if first < 0 or not len(keys) == len(etags) == objects.count("<Contents>"):
+        return  # nothing, another form than S3's, or keys with letters that are escaped: botocore knows all of them
+    customized_response_dict[LISTED] = list(zip(keys, etags, strict=True))
     response_dict["body"] = body[:first] + body[last + len(b"</Contents>") :]
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import boto3
 import pytest
 
-from certkeeper.adapters.s3_records import _read_listing
+from certkeeper.adapters.s3_records import LISTED, S3Records, _read_listing
 
 ONE = (
     "<Contents><Key>prod/certificates/{}</Key><LastModified>2026-11-23T06:05:30.000Z</LastModified>"
@@ -23,14 +24,9 @@ def read(body: str) -> tuple[bytes, dict[str, Any]]:
 
 
 def test_keys_and_etags_are_read_and_the_rest_is_left() -> None:
-    body, customized = read(HEAD + ONE.format("a&amp;b", 1) + ONE.format("c", 2) + TAIL)
+    body, customized = read(HEAD + ONE.format("a", 1) + ONE.format("b", 2) + TAIL)
 
-    assert customized == {
-        "Contents": [
-            {"Key": "prod/certificates/a&b", "ETag": '"e50e1"'},
-            {"Key": "prod/certificates/c", "ETag": '"e50e2"'},
-        ]
-    }
+    assert customized == {LISTED: [("prod/certificates/a", '"e50e1"'), ("prod/certificates/b", '"e50e2"')]}
     assert body == (HEAD + TAIL).encode()
 
 
@@ -40,6 +36,8 @@ def test_keys_and_etags_are_read_and_the_rest_is_left() -> None:
         pytest.param("", id="nothing"),
         pytest.param(ONE.format("a", 1).replace("ETag", "Tag"), id="an object without an ETag"),
         pytest.param(ONE.format("a", 1).replace("<Contents>", '<Contents xmlns="other">'), id="another form"),
+        pytest.param(ONE.format("a&amp;b", 1), id="a key with an escaped letter"),
+        pytest.param(ONE.format("a%20b", 1), id="a key with a letter escaped as in a URL"),
     ],
 )
 def test_what_has_another_form_is_left_to_botocore(inside: str) -> None:
@@ -47,3 +45,20 @@ def test_what_has_another_form_is_left_to_botocore(inside: str) -> None:
 
     assert customized == {}
     assert body == (HEAD + inside + TAIL).encode()
+
+
+def test_botocore_does_not_parse_what_has_been_read() -> None:
+    s3 = boto3.client("s3", "eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")  # noqa: S106 - nobody asks
+    S3Records(s3, "bucket", "prod", "123456789012")
+    seen: list[bytes] = []
+    s3.meta.events.register_first("before-parse.s3.*", lambda response_dict, **_: seen.append(response_dict["body"]))
+    response = {"body": (HEAD + ONE.format("a", 1) + TAIL).encode(), "status_code": 200, "headers": {}}
+
+    s3.meta.events.emit(
+        "before-parse.s3.ListObjectsV2",
+        operation_model=s3.meta.service_model.operation_model("ListObjectsV2"),
+        response_dict=response,
+        customized_response_dict={},
+    )
+
+    assert seen == [(HEAD + TAIL).encode()]
