@@ -9,7 +9,7 @@ registered domain. (https://letsencrypt.org/docs/rate-limits/)
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -281,17 +281,19 @@ class Ledger:
         return any(at > now - KNOWN_SET for at in self._spent(EXACT_SET, ca, identifier_set(identifiers)))
 
     def budgets(self, spec: CertificateSpec, now: datetime) -> tuple[Budget, ...]:
-        """What is left for a certificate at `spec.ca`: one budget for each limit of the CA, the scarcest where there
-        are several registered domains or identifiers.
+        """What is left for a certificate at `spec.ca`: one budget for each limit of the CA."""
+        found = (self.budget(limit, spec, now) for limit in LIMIT_NAMES)
+        return tuple(one for one in found if one is not None)
+
+    def budget(self, limit: str, spec: CertificateSpec, now: datetime) -> Budget | None:
+        """What is left of one limit, the scarcest where there are several registered domains or identifiers; None if
+        the CA has no such limit.
         """
-        limits = self._limits.get(spec.ca) or limits_of(spec.ca)
-        about = {
-            EXACT_SET: (identifier_set(spec.identifiers),),
-            REGISTERED_DOMAIN: spec.registered_domains,
-            ORDERS: ("",),
-            FAILED_AUTHORIZATIONS: tuple(sorted({proven_name(one) for one in spec.identifiers})),
-        }
-        return tuple(self._scarcest(spec.ca, limits, about, now))
+        of = (self._limits.get(spec.ca) or limits_of(spec.ca))[limit]
+        if of is None:
+            return None
+        each = (budget(limit, one, self._spent(limit, spec.ca, one), now, of) for one in _counted_by(limit, spec))
+        return min(each, key=lambda one: one.left, default=None)
 
     def empty_until(self, spec: CertificateSpec, now: datetime) -> datetime | None:
         """Until when `spec.ca` would refuse a certificate that is exempt from nothing, the reserve being spent as
@@ -300,16 +302,16 @@ class Ledger:
         empty = [one for one in self.budgets(spec, now) if not one.allows(reserve=True)]
         return max((one.possible_from(reserve=True) for one in empty), default=None)
 
-    def _scarcest(self, ca: str, limits: Limits, about: Mapping[str, Iterable[str]], now: datetime) -> Iterator[Budget]:
-        for name, each in about.items():
-            limit = limits[name]
-            if limit is not None:
-                budgets = [budget(name, one, self._spent(name, ca, one), now, limit) for one in each]
-                if budgets:
-                    yield min(budgets, key=lambda one: one.left)
-
     def _spent(self, limit: str, ca: str, about: str) -> list[datetime]:
         return [at for instants in self._buckets.get((limit, ca, about), {}).values() for at in instants]
+
+
+def _counted_by(limit: str, spec: CertificateSpec) -> Iterable[str]:
+    if limit == EXACT_SET:
+        return (identifier_set(spec.identifiers),)
+    if limit == REGISTERED_DOMAIN:
+        return spec.registered_domains
+    return ("",) if limit == ORDERS else sorted({proven_name(one) for one in spec.identifiers})
 
 
 def budget(name: str, about: str, spent: Sequence[datetime], now: datetime, limit: Limit) -> Budget:

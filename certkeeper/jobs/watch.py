@@ -97,10 +97,8 @@ def _budget_left(
     one of these will do."""
     ledger = indexes.ledger_of(index, limits)
     spenders = [spec for spec in specs if (facts := index.facts.get(spec.name)) and (facts.spent or facts.issued)]
-    return min(
-        (one.whole for spec in (*spenders, *specs[:1]) for one in ledger.budgets(spec, now) if one.limit == EXACT_SET),
-        default=None,
-    )
+    budgets = (ledger.budget(EXACT_SET, spec, now) for spec in (*spenders, *specs[:1]))
+    return min((one.whole for one in budgets if one is not None), default=None)
 
 
 def tried(notices: Notices, store: str, now: datetime) -> Notice:
