@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import idna
+import tomli
 from publicsuffixlist import PSLFILE, PublicSuffixList
 
 from certkeeper.core.budget import LIMIT_NAMES, REMEMBERED, Limit, Limits, limits_of
@@ -29,6 +29,7 @@ DIRECTORIES = {
 STAGING_OF = {DIRECTORIES["letsencrypt"]: DIRECTORIES["letsencrypt-staging"]}
 # Let's Encrypt's profiles: most identifiers in one certificate. What is not listed takes 100.
 MOST_IDENTIFIERS = {"tlsserver": 25, "shortlived": 25}
+FEWEST_IDENTIFIERS = min(MOST_IDENTIFIERS.values())
 LONGEST_PROPAGATION = 600
 LONGEST_NAME = 253 - len("_acme-challenge.")
 LONGEST_PREFIX = 400  # a secret's name has 512 letters at most, and ends in a certificate's name
@@ -47,6 +48,8 @@ _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _STORE = re.compile(rf"s3://({_BUCKET})(?:/([A-Za-z0-9!_.*'()/-]*[A-Za-z0-9!_.*'()-]))?/?")
 _SECRETS = re.compile(r"secretsmanager:([\w+=.@-]+(?:/[\w+=.@-]+)*)", re.ASCII)
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_USUAL = re.compile(rf"(?:\*\.)?(?:{_LABEL.pattern}\.)+[a-z]{{2,63}}")
+"""What is an identifier already: without colons, and with a last label of letters, it is no IP address."""
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:(?:role|user)/[\w+=,.@/-]+|arn:aws[a-z-]*:iam::\d{12}:root")
 _ASSUMABLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 _ZONE = re.compile(r"(?:/hostedzone/)?(Z[A-Z0-9]{1,31})")
@@ -172,8 +175,8 @@ def texts(path: Path) -> dict[str, str]:
 
 def _patterns(text: str, file: str) -> list[str]:
     try:
-        patterns = tomllib.loads(text).get("include", [])
-    except tomllib.TOMLDecodeError:
+        patterns = tomli.loads(text).get("include", [])
+    except tomli.TOMLDecodeError:
         return []  # parse() says it better
     hint = 'a list of patterns that count from this file: include = ["customers/*.toml"]'
     if not isinstance(patterns, list):
@@ -199,6 +202,8 @@ def store_url(text: str) -> tuple[str, str]:
 
 def identifier(text: str) -> str:
     """A DNS name or wildcard as an A-label in lower case (RFC 5890). Raises ValueError, with a sentence."""
+    if len(text) <= LONGEST_NAME and _USUAL.fullmatch(text):
+        return text
     text = text.strip().removesuffix(".")
     name = text.removeprefix("*.")
     if _is_ip_address(name.strip("[]")):
@@ -253,6 +258,9 @@ class _Reader:
         self.file = file
         self.faults: list[Fault] = []
         self.sealing = "kms"
+        self.usual: dict[str, Any] | None = None
+        """The options of certificates that have none of their own, once they are known to be good: of thousands of
+        names, most are such."""
 
     def fault(self, key: str, what: str, hint: str | None = None) -> None:
         self.faults.append(Fault(self.file, key, what, hint))
@@ -295,8 +303,8 @@ class _Reader:
 
     def _toml(self, text: str) -> dict[str, Any]:
         try:
-            return tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+            return tomli.loads(text)
+        except tomli.TOMLDecodeError as error:
             hint = "every value that is not a number, true or false stands in quotes"
             if re.search(r"^\s*certificates\s*=", text, re.MULTILINE):
                 hint = f"certificates can only be a table; {ELSEWHERE}"
@@ -559,7 +567,8 @@ class _Reader:
         if not isinstance(said, dict):
             self.fault(key, "must be a table", f"write [{key}] on a line of its own")
             return None
-        dotted = _dotted(name, said)
+        usual = len(said) == 1 and isinstance(said.get("identifiers"), list)
+        dotted = [] if usual else _dotted(name, said)
         for one in dotted:
             self.fault(f"certificates.{one}", "a name with dots needs quotes", f'write [certificates."{one}"]')
         if dotted:
@@ -567,32 +576,37 @@ class _Reader:
         if not is_name(name):
             self.fault(key, "not a name for a certificate", "lower-case letters, digits, dots, dashes, underscores; "
                        "up to 64, the first a letter or digit")  # fmt: skip
-        self._known(said, CERTIFICATE, f"{key}.")
-        merged = {**defaults, **said}
+        if usual and self.usual is not None:
+            options = self.usual
+        else:
+            faults = len(self.faults)
+            self._known(said, CERTIFICATE, f"{key}.")
+            options = self._options({**defaults, **said}, key, cas)
+            if usual and len(self.faults) == faults:
+                self.usual = options
+        return CertificateSpec(name=name, identifiers=self._identifiers(said, key, options), **options)
+
+    def _options(self, merged: Mapping[str, Any], key: str, cas: tuple[CaSettings, ...]) -> dict[str, Any]:
+        """All of a certificate but its name and identifiers."""
         directory = self._directory(merged, "ca", f"{key}.") or cas[0].directory
-        usual = next((one.profile for one in cas if one.directory == directory), None)
-        profile = self._text(merged, "profile", f"{key}.") or usual
-        # Who names a CA for one certificate wants that one.
-        fallbacks = () if "ca" in merged else tuple(FallbackCa(one.directory, one.profile) for one in cas[1:])
+        profile = self._text(merged, "profile", f"{key}.")
         zone = self._text(merged, "hosted_zone_id", f"{key}.", _ZONE, "a hosted zone's id, like Z0123456789ABC")
         reuse = merged.get("reuse_private_key", False)
         if not isinstance(reuse, bool):
             self.fault(f"{key}.reuse_private_key", f"{reuse!r} is neither true nor false")
-        identifiers = self._identifiers(merged, key, (FallbackCa(directory, profile), *fallbacks))
-        return CertificateSpec(
-            name=name,
-            identifiers=identifiers,
-            ca=directory,
-            key_type=self._key_type(merged, key),
-            profile=profile,
-            hosted_zone_id=zone.removeprefix("/hostedzone/") if zone else None,
-            preferred_chain=self._text(merged, "preferred_chain", f"{key}."),
-            readers=self._readers(merged, key),
-            reuse_private_key=bool(reuse),
-            sealing=self.sealing,
-            fallbacks=fallbacks,
-            registered_domains=tuple(sorted({registered_domain(one) for one in identifiers})),
-        )
+        return {
+            "ca": directory,
+            "key_type": self._key_type(merged, key),
+            "profile": profile or next((one.profile for one in cas if one.directory == directory), None),
+            "hosted_zone_id": zone.removeprefix("/hostedzone/") if zone else None,
+            "preferred_chain": self._text(merged, "preferred_chain", f"{key}."),
+            "readers": self._readers(merged, key),
+            "reuse_private_key": bool(reuse),
+            "sealing": self.sealing,
+            # Who names a CA for one certificate wants that one.
+            "fallbacks": () if "ca" in merged else tuple(FallbackCa(one.directory, one.profile) for one in cas[1:]),
+            "registered_domain": registered_domain,
+        }
 
     def _key_type(self, said: Mapping[str, Any], key: str) -> str:
         value = said.get("key_type", KEY_TYPES[0])
@@ -611,7 +625,7 @@ class _Reader:
                 self.fault(f"{key}.readers", f"{one!r} is not a role", 'like "arn:aws:iam::123456789012:role/web"')
         return tuple(str(one) for one in readers)
 
-    def _identifiers(self, said: Mapping[str, Any], key: str, cas: tuple[FallbackCa, ...]) -> tuple[str, ...]:
+    def _identifiers(self, said: Mapping[str, Any], key: str, options: Mapping[str, Any]) -> tuple[str, ...]:
         place, listed = f"{key}.identifiers", said.get("identifiers")
         if not isinstance(listed, list) or not listed:
             self.fault(place, "missing", 'list the DNS names: identifiers = ["example.com", "*.example.com"]')
@@ -629,20 +643,21 @@ class _Reader:
                 self.fault(place, f"{one!r} stands there twice", "remove one")
             else:
                 found.append(name)
-        for name in found:
-            if name.split(".", 1)[1] in [one[2:] for one in found if one.startswith("*.")] and not name.startswith(
-                "*."
-            ):
-                self.fault(
-                    place, f"{name} is covered by *.{name.split('.', 1)[1]}", "remove it; CAs refuse both together"
-                )
-        narrowest = min(cas, key=_most_identifiers)
-        most = _most_identifiers(narrowest)
-        if len(found) > most:
-            taker = f"the profile {narrowest.profile}" if most < 100 else "a certificate"
-            what = f"{len(found)} names, and {taker} takes {most}"
-            self.fault(place, what, "split them over several certificates")
+        wildcards = [name for name in found if name.startswith("*.")]
+        for name in found if wildcards else ():
+            covering = f"*.{name.split('.', 1)[1]}"
+            if covering in wildcards and name not in wildcards:
+                self.fault(place, f"{name} is covered by {covering}", "remove it; CAs refuse both together")
+        if len(found) > FEWEST_IDENTIFIERS:
+            self._require_few(len(found), place, options)
         return tuple(found)
+
+    def _require_few(self, count: int, place: str, options: Mapping[str, Any]) -> None:
+        narrowest = min((FallbackCa(options["ca"], options["profile"]), *options["fallbacks"]), key=_most_identifiers)
+        most = _most_identifiers(narrowest)
+        if count > most:
+            taker = f"the profile {narrowest.profile}" if most < 100 else "a certificate"
+            self.fault(place, f"{count} names, and {taker} takes {most}", "split them over several certificates")
 
 
 def _most_identifiers(ca: FallbackCa) -> int:
@@ -659,8 +674,6 @@ def _dotted(name: str, said: Mapping[str, Any]) -> list[str]:
 
 
 def _is_ip_address(text: str) -> bool:
-    if not (text[-1:].isdigit() or ":" in text):
-        return False  # saves the time, with thousands of names
     try:
         ipaddress.ip_address(text)
     except ValueError:

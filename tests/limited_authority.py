@@ -28,9 +28,7 @@ def registered_domain(identifier: str) -> str:
 
 def spec_of(name: str, *identifiers: str) -> CertificateSpec:
     """A certificate of this CA, with the registered domains that the settings would find."""
-    return CertificateSpec(
-        name, identifiers, CA, registered_domains=tuple(sorted({registered_domain(one) for one in identifiers}))
-    )
+    return CertificateSpec(name, identifiers, CA, registered_domain=registered_domain)
 
 
 @dataclass

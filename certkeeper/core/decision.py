@@ -366,7 +366,7 @@ def why_due(spec: CertificateSpec, held: Held | None, now: datetime) -> str | No
 
 
 def _what_changed(spec: CertificateSpec, held: Held) -> str | None:
-    if set(held.identifiers) != set(spec.identifiers):
+    if held.identifiers != spec.identifiers and set(held.identifiers) != set(spec.identifiers):
         return "identifiers changed"
     if held.key_type is not None and held.key_type != spec.key_type:
         return f"key type changed from {held.key_type} to {spec.key_type}"
@@ -374,7 +374,7 @@ def _what_changed(spec: CertificateSpec, held: Held) -> str | None:
         return f"sealing changed from {held.sealing} to {spec.sealing}"
     if held.ca not in spec.cas:
         return "the CA changed"
-    wanted = spec.at(held.ca).profile
+    wanted = spec.profile if held.ca == spec.ca else spec.at(held.ca).profile
     if held.profile != wanted:
         return f"profile changed from {held.profile or 'none'} to {wanted or 'none'}"
     return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
 KEY_TYPES = ("ecdsa-p256", "ecdsa-p384", "rsa-2048", "rsa-3072", "rsa-4096")
 
@@ -24,7 +26,7 @@ REASONS = {"unspecified": 0, "keyCompromise": 1, "superseded": 4, "cessationOfOp
 class CertificateSpec:
     """A certificate we want. `identifiers` are A-labels in lower case, `ca` is a directory URL.
 
-    `registered_domains` are those of the identifiers, one label below a public suffix; CAs count by them.
+    `registered_domain` gives that of an identifier, one label below a public suffix, for CAs count by them.
     `fallbacks` are the CAs to ask, in this order, where `ca` will not do.
     """
 
@@ -38,8 +40,15 @@ class CertificateSpec:
     readers: tuple[str, ...] = ()
     reuse_private_key: bool = False
     sealing: str = "kms"
-    registered_domains: tuple[str, ...] = ()
     fallbacks: tuple[FallbackCa, ...] = ()
+    registered_domain: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def registered_domains(self) -> tuple[str, ...]:
+        """Those of the identifiers; looked up when they are asked for, since most names are not due."""
+        if self.registered_domain is None:
+            return ()
+        return tuple(sorted({self.registered_domain(one) for one in self.identifiers}))
 
     @property
     def cas(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from certkeeper.core.budget import (
     with_issued,
 )
 from certkeeper.core.model import CertificateSpec
+from tests.limited_authority import registered_domain
 
 NOW = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -37,7 +38,7 @@ STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 OTHER = "https://ca.test/directory"
 LIMIT = Limit(5, 7 * DAY)
 NAMES = ("example.com", "*.example.com")
-SPEC = CertificateSpec("www", NAMES, PRODUCTION, registered_domains=("example.com",))
+SPEC = CertificateSpec("www", NAMES, PRODUCTION, registered_domain=registered_domain)
 
 
 def exact(left: float, limit: Limit = LIMIT) -> Budget:
@@ -158,7 +159,7 @@ def test_certificates_of_one_second_are_counted_each() -> None:
 
 def test_the_scarcest_of_several_domains_and_identifiers_is_told() -> None:
     ledger = Ledger()
-    spec = CertificateSpec("all", ("a.test", "b.test"), PRODUCTION, registered_domains=("a.test", "b.test"))
+    spec = CertificateSpec("all", ("a.test", "b.test"), PRODUCTION, registered_domain=lambda name: name)
     ledger.put("other", by_certificate(PRODUCTION, ["x.b.test"], ["b.test"], "order 1", NOW))
     ledger.put("more", by_failures(PRODUCTION, ["b.test"], "order 2", NOW))
 
