@@ -32,7 +32,7 @@ from certkeeper.core.document import is_name
 from certkeeper.core.errors import AuthorityError, CertkeeperError, FunctionError, SettingsError
 from certkeeper.core.failures import hint_of, sentence
 from certkeeper.core.model import REASONS, CertificateSpec
-from certkeeper.core.report import accounts_json, outcomes_json, shortened
+from certkeeper.core.report import accounts_json, outcome_json, outcomes_json, shortened
 from certkeeper.jobs.history import history, listed, release, rollback, told
 from certkeeper.jobs.rehearsal import rehearse
 from certkeeper.jobs.rename import copied, refuse
@@ -83,14 +83,18 @@ def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     tell = lambda name, doing: log({"name": name, "doing": doing})  # noqa: E731 - shorter than a function
     with wiring.wired(settings, deadline, tell, door="function", aws=aws) as wired:
         report = tick(wired.keeper, specs, ask)
-        said = _told(report)
+        _log(report)
         if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
             # Before the gauges: a run that did nothing must not count as one that ended well.
             raise TickError(f"{report.trouble.message}; {report.trouble.hint}")
         _watched(wired.keeper.records, report, settings)
     _goes_on(report, event, ask)
-    waited_for = "names" in event and "restarts" not in event
-    return shortened(said) if waited_for else {**said, "outcomes": _counted(report)}
+    return _answered(report, waited_for="names" in event and "restarts" not in event)
+
+
+def _answered(report: Report, *, waited_for: bool) -> dict[str, Any]:
+    said = shortened(outcomes_json(report.outcomes)) if waited_for else {"outcomes": _counted(report)}
+    return {**said, "version": __version__}
 
 
 def _chosen(names: object, settings: Settings) -> tuple[list[str], tuple[CertificateSpec, ...]]:
@@ -208,18 +212,18 @@ COMMANDS = {
 def _rehearsed(settings: Settings, deadline: timedelta) -> dict[str, Any]:
     """Nothing is watched, and nothing goes on by itself: a rehearsal says nothing of what is kept."""
     with wiring.wired(settings, deadline, lambda name, doing: log({"name": name, "doing": doing})) as wired:
-        return _told(rehearse(wired.keeper, settings.specs))
+        report = rehearse(wired.keeper, settings.specs)
+    _log(report)
+    return _answered(report, waited_for=True)
 
 
-def _told(report: Report) -> dict[str, Any]:
+def _log(report: Report) -> None:
     if report.trouble is not None:
         log({"error": report.trouble.message, "hint": report.trouble.hint})
-    answer = outcomes_json(report.outcomes)
-    for outcome in answer["outcomes"]:
-        if outcome["outcome"] != "kept":
-            log(outcome)
+    for outcome in report.outcomes:
+        if outcome.outcome != "kept":
+            log(outcome_json(outcome))
     log({"tick": "ended", "outcomes": _counted(report), "version": __version__})
-    return {**answer, "version": __version__}
 
 
 def _counted(report: Report) -> dict[str, int]:

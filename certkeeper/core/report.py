@@ -19,20 +19,20 @@ LARGEST_ANSWER = 5_000_000
 
 def outcomes_json(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The object that `renew --json` prints."""
+    return {"outcomes": [outcome_json(one) for one in outcomes]}
+
+
+def outcome_json(one: Outcome) -> dict[str, Any]:
+    """One of these outcomes."""
     return {
-        "outcomes": [
-            {
-                "name": one.name,
-                "outcome": one.outcome,
-                "reason": one.reason,
-                "serial_number": one.serial_number,
-                "not_after": _instant(one.not_after),
-                "error": one.error,
-                "hint": one.hint,
-                "next_attempt": _instant(one.next_attempt),
-            }
-            for one in outcomes
-        ]
+        "name": one.name,
+        "outcome": one.outcome,
+        "reason": one.reason,
+        "serial_number": one.serial_number,
+        "not_after": _instant(one.not_after),
+        "error": one.error,
+        "hint": one.hint,
+        "next_attempt": _instant(one.next_attempt),
     }
 
 
