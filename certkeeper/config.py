@@ -576,15 +576,18 @@ class _Reader:
         if not is_name(name):
             self.fault(key, "not a name for a certificate", "lower-case letters, digits, dots, dashes, underscores; "
                        "up to 64, the first a letter or digit")  # fmt: skip
-        if usual and self.usual is not None:
-            options = self.usual
-        else:
-            faults = len(self.faults)
+        if not usual:
             self._known(said, CERTIFICATE, f"{key}.")
+        identifiers = self._identifiers(said, key)
+        options = self.usual if usual else None
+        if options is None:
+            faults = len(self.faults)
             options = self._options({**defaults, **said}, key, cas)
             if usual and len(self.faults) == faults:
                 self.usual = options
-        return CertificateSpec(name=name, identifiers=self._identifiers(said, key, options), **options)
+        if len(identifiers) > FEWEST_IDENTIFIERS:
+            self._require_few(len(identifiers), key, options)
+        return CertificateSpec(name=name, identifiers=identifiers, **options)
 
     def _options(self, merged: Mapping[str, Any], key: str, cas: tuple[CaSettings, ...]) -> dict[str, Any]:
         """All of a certificate but its name and identifiers."""
@@ -625,7 +628,7 @@ class _Reader:
                 self.fault(f"{key}.readers", f"{one!r} is not a role", 'like "arn:aws:iam::123456789012:role/web"')
         return tuple(str(one) for one in readers)
 
-    def _identifiers(self, said: Mapping[str, Any], key: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    def _identifiers(self, said: Mapping[str, Any], key: str) -> tuple[str, ...]:
         place, listed = f"{key}.identifiers", said.get("identifiers")
         if not isinstance(listed, list) or not listed:
             self.fault(place, "missing", 'list the DNS names: identifiers = ["example.com", "*.example.com"]')
@@ -648,16 +651,15 @@ class _Reader:
             covering = f"*.{name.split('.', 1)[1]}"
             if covering in wildcards and name not in wildcards:
                 self.fault(place, f"{name} is covered by {covering}", "remove it; CAs refuse both together")
-        if len(found) > FEWEST_IDENTIFIERS:
-            self._require_few(len(found), place, options)
         return tuple(found)
 
-    def _require_few(self, count: int, place: str, options: Mapping[str, Any]) -> None:
+    def _require_few(self, count: int, key: str, options: Mapping[str, Any]) -> None:
         narrowest = min((FallbackCa(options["ca"], options["profile"]), *options["fallbacks"]), key=_most_identifiers)
         most = _most_identifiers(narrowest)
         if count > most:
             taker = f"the profile {narrowest.profile}" if most < 100 else "a certificate"
-            self.fault(place, f"{count} names, and {taker} takes {most}", "split them over several certificates")
+            what = f"{count} names, and {taker} takes {most}"
+            self.fault(f"{key}.identifiers", what, "split them over several certificates")
 
 
 def _most_identifiers(ca: FallbackCa) -> int:

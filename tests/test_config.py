@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -674,3 +675,64 @@ def test_faults_in_limits_name_their_place(text: str, key: str) -> None:
     (fault,) = faults_of(LEAST + text)
 
     assert fault.key == key
+
+
+# Of many names most are read in a shorter way, which must come to the same.
+
+
+def kept_or_told(text: str) -> str:
+    try:
+        return identifier(text)
+    except ValueError as error:
+        return f"told: {error}"
+
+
+def test_an_identifier_that_needs_no_change_is_the_same_as_one_that_does() -> None:
+    rng = random.Random(7)
+    pieces = ["a", "b1", "1", "2.3.4.5", "-", ".", ".", ".", "*.", "com", "x" * 63, "y" * 64, "_", "A", "é", ":", " "]
+    written = ["".join(rng.choices(pieces, k=rng.randint(1, 7))) for _ in range(20_000)]
+    written += ["a." * number + "com" for number in range(110, 130)]
+
+    differing = [text for text in written if kept_or_told(text) != kept_or_told(f" {text}")]
+
+    assert differing == []
+    assert sum(not kept_or_told(text).startswith("told") for text in written) > 500
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        "",
+        'readers = ["arn:aws:iam::123456789012:role/web"]',
+        'key_type = "rsa-2048"\nprofile = "shortlived"',
+        'ca = "letsencrypt-staging"\npreferred_chain = "YE"\nhosted_zone_id = "Z0123456789ABC"',
+        "reuse_private_key = true",
+    ],
+)
+def test_a_name_without_options_is_read_the_same_whatever_stands_before_it(defaults: str) -> None:
+    head = LEAST + '[fallback_ca.other]\ndirectory = "https://other.example/directory"\n[defaults]\n' + defaults + "\n"
+    tables = [
+        f'[certificates."n{number}.example.com"]\nidentifiers = ["n{number}.example.com"]\n' for number in range(3)
+    ]
+    odd = '[certificates."odd.example.com"]\nidentifiers = ["odd.example.com"]\nkey_type = "rsa-4096"\nreaders = []\n'
+
+    together = parse(head + tables[0] + odd + tables[1] + tables[2], "certkeeper.toml")
+
+    for number, table in enumerate(tables):
+        (alone,) = parse(head + table, "certkeeper.toml").specs
+        assert certificate(together, f"n{number}.example.com") == alone
+
+
+def test_a_fault_in_the_defaults_is_told_of_every_name() -> None:
+    text = LEAST + '[defaults]\nkey_type = "rsa-1024"\n' + "".join(
+        f'[certificates.n{number}]\nidentifiers = ["n{number}.example.com"]\n' for number in range(3)
+    )  # fmt: skip
+
+    assert [fault.key for fault in faults_of(text)] == [f'certificates."n{number}".key_type' for number in range(3)]
+
+
+def test_too_many_identifiers_are_a_fault_of_a_name_without_options_too() -> None:
+    many = ", ".join(f'"n{number}.example.com"' for number in range(26))
+    text = LEAST + f'[ca]\nprofile = "tlsserver"\n{WWW}[certificates.many]\nidentifiers = [{many}]\n'
+
+    assert [fault.key for fault in faults_of(text)] == ['certificates."many".identifiers']
