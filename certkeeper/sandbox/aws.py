@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from types import TracebackType
 from typing import Any, ClassVar
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -376,7 +377,9 @@ class AwsServer:
         return get_backend("kms")[ACCOUNT][region or self.region]
 
 
+@cache
 def _app_of(service: Any) -> Any:
+    """The part of moto that answers for a service. It keeps nothing: moto's state is the process's."""
     app = create_backend_app(service)
     # Flask's help for those who write an app takes a good part of each request; but what goes wrong is still raised.
     app.debug, app.config["PROPAGATE_EXCEPTIONS"] = False, True
