@@ -1,16 +1,18 @@
 """CertificateAuthority over HTTPS: the acme library signs and knows the challenges; the loop, the nonces and the
 errors are ours, because RFC 8555 asks for more than it does (sections 6.5 to 6.7).
 
-One connection pool and one nonce pool per thread. The directory is fetched anew by every run.
+A connection and its nonces serve one request at a time, so there are as many as requests at once. The directory is
+fetched anew by every run.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from threading import Lock, local
+from threading import Lock
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -57,7 +59,7 @@ class AcmeAuthority:
         self._verify: str | bool = ca_bundle or True
         self._eab = (eab_kid, eab_hmac_key)
         self._lock = Lock()
-        self._threads = local()
+        self._idle: list[_Wire] = []
         self._keys: dict[bytes, JWKEC] = {}
         self._directory: dict[str, Any] | AuthorityError | None = None
 
@@ -154,18 +156,17 @@ class AcmeAuthority:
         """POST, or POST-as-GET without a payload (section 6.3). Refused nonces are retried with the error's own."""
         body = b"" if payload is None else json.dumps(payload).encode()
         headers = {**JOSE, "Accept": accept} if accept else JOSE
-        key, wire = self._key(account), self._wire()
-        error = None
-        for _ in range(NONCE_TRIES):
-            nonce = decode_b64jose(wire.nonces.pop() if wire.nonces else self._fresh_nonce(wire))
-            kid = account.url if named else None
-            signed = jws.JWS.sign(body, key=key, alg=ES256, nonce=nonce, url=url, kid=kid)
-            response = self._send(wire, "POST", url, data=signed.json_dumps(), headers=headers)
-            error = _problem(response)
-            if error is None:
-                return response
-            if error.kind != "badNonce":
-                break
+        key, kid, error = self._key(account), account.url if named else None, None
+        with self._wire() as wire:
+            for _ in range(NONCE_TRIES):
+                nonce = decode_b64jose(wire.nonces.pop() if wire.nonces else self._fresh_nonce(wire))
+                signed = jws.JWS.sign(body, key=key, alg=ES256, nonce=nonce, url=url, kid=kid)
+                response = self._send(wire, "POST", url, data=signed.json_dumps(), headers=headers)
+                error = _problem(response)
+                if error is None:
+                    return response
+                if error.kind != "badNonce":
+                    break
         assert error is not None  # noqa: S101 - a loop without an error has returned
         raise error
 
@@ -181,9 +182,7 @@ class AcmeAuthority:
     def _send(self, wire: _Wire, method: str, url: str, **arguments: Any) -> requests.Response:
         host = urlsplit(self._directory_url).netloc
         try:
-            response = wire.session.request(
-                method, url, timeout=TIMEOUT, verify=self._verify, allow_redirects=False, **arguments
-            )
+            response = wire.session.request(method, url, timeout=TIMEOUT, allow_redirects=False, **arguments)
         except requests.exceptions.SSLError:
             raise AuthorityError(
                 f"the TLS certificate of the CA at {host} is not trusted",
@@ -202,11 +201,16 @@ class AcmeAuthority:
             wire.nonces.append(nonce)
         return response
 
-    def _wire(self) -> _Wire:
-        wire = getattr(self._threads, "wire", None)
-        if wire is None:
-            wire = self._threads.wire = _Wire()
-        return wire
+    @contextmanager
+    def _wire(self) -> Iterator[_Wire]:
+        try:
+            wire = self._idle.pop()  # the one used last, whose nonces are the newest
+        except IndexError:
+            wire = _Wire(self._directory_url, self._verify)
+        try:
+            yield wire
+        finally:
+            self._idle.append(wire)
 
     def _endpoint(self, name: str) -> str:
         url = self._fetched_directory().get(name)
@@ -230,7 +234,8 @@ class AcmeAuthority:
         return meta if isinstance(meta, dict) else {}
 
     def _asked_directory(self) -> dict[str, Any]:
-        response = self._send(self._wire(), "GET", self._directory_url)
+        with self._wire() as wire:
+            response = self._send(wire, "GET", self._directory_url)
         error = _problem(response)
         if error:
             raise error
@@ -275,10 +280,13 @@ class AcmeAuthority:
 
 
 class _Wire:
-    """What one thread has to itself."""
+    """What one request has to itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, url: str, verify: str | bool) -> None:
         self.session = requests.Session()
+        # The environment names proxies, and roots where the settings do not. requests would read it for every request.
+        found = self.session.merge_environment_settings(url, {}, None, verify, None)
+        self.session.proxies, self.session.verify, self.session.trust_env = found["proxies"], found["verify"], False
         self.session.headers.update({"User-Agent": USER_AGENT, "Accept-Language": "en"})
         self.nonces: list[str] = []
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import boto3
+import botocore
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
 from certkeeper import __version__
@@ -126,8 +128,10 @@ class Aws:
 
 def _session() -> Any:
     """Botocore's, with a way of its own to read instants: a listing holds one for each object, and botocore tries
-    several forms on each, which takes five times as long as all the rest of a listing."""
+    several forms on each, which takes five times as long as all the rest of a listing. And it asks S3 whether it wants
+    what is to be written, which for documents as small as ours is a second request."""
     session = botocore.session.get_session()
+    session.unregister("before-call.s3", cast("Any", add_expect_header))
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
     return session
 
@@ -147,7 +151,7 @@ def _config(service: str, patience: int | None = None, tries: int | None = None)
         retries={"mode": "standard", "total_max_attempts": tries},
         connect_timeout=CONNECT_SECONDS,
         read_timeout=patience or READ_SECONDS,
-        user_agent_extra=f"certkeeper/{__version__}",
+        user_agent=f"certkeeper/{__version__} botocore/{botocore.__version__}",
         max_pool_connections=CONNECTIONS,
     )
 
