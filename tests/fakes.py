@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from typing import Any, TypeVar
 
 from certkeeper.core.ari import Information
@@ -52,7 +53,8 @@ Result = TypeVar("Result")
 
 
 class FakeClock:
-    """Time that passes only when waited for. Runs out of patience, so that a loop that never ends fails a test."""
+    """Time that passes only when waited for, in whole seconds as documents keep it. Runs out of patience, so that a
+    loop that never ends fails a test."""
 
     def __init__(self, start: datetime = START, patience: timedelta = timedelta(minutes=14)) -> None:
         self.time = start
@@ -63,9 +65,10 @@ class FakeClock:
         return self.time
 
     def wait(self, seconds: float) -> None:
-        if self.time + timedelta(seconds=seconds) > self.deadline:
+        passing = timedelta(seconds=max(ceil(seconds), 0.001))
+        if self.time + passing > self.deadline:
             raise OutOfTime("no time left")
-        self.time += timedelta(seconds=max(seconds, 0.001))
+        self.time += passing
 
     def remaining(self) -> timedelta:
         return self.deadline - self.time
@@ -425,7 +428,7 @@ class FakeAuthority:
             raise AuthorityError("the order is not ready", kind="orderNotReady", status=403)
         said = json.loads(csr_pem)
         self.issued.append(frozenset(kept["names"]))
-        now = self.clock.now()
+        now = self.clock.now().replace(microsecond=0)  # X.509 knows whole seconds only
         facts = {
             "identifiers": sorted(kept["names"]),
             "serial_number": f"{len(self.issued):04x}",

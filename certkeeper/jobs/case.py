@@ -16,7 +16,7 @@ from certkeeper.core.certificates import held
 from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew, decide, is_charged
 from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, DnsError, OutOfTime, StoreError
 from certkeeper.core.failures import Failure
-from certkeeper.core.index import put
+from certkeeper.core.index import Facts, put
 from certkeeper.core.journal import STORE, Entry, Read
 from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, Outcome, TxtRecord
 from certkeeper.core.order import Authorization, Order
@@ -49,7 +49,7 @@ def told_of(certificate: Certificate | None, entry: Entry) -> Held | None:
 class Case:
     """One name on its way through a pass. `spec` is what is wanted of it at the CA that is asked; `rekeyed`
     that the account's key was changed meanwhile, so that it is to be tried again; `unrevoked` that what failed is not
-    the renewal, but to revoke an earlier certificate."""
+    the renewal, but to revoke an earlier certificate; `has_history` that something was held before."""
 
     wanted: CertificateSpec
     ask: Ask
@@ -71,6 +71,7 @@ class Case:
     busy: bool = False
     rekeyed: bool = False
     unrevoked: bool = False
+    has_history: bool = False
     error: CertkeeperError | None = None
     outcome: Outcome | None = None
 
@@ -111,13 +112,17 @@ class HeldOff(Exception):  # noqa: N818 - not a failure: another name has been t
 
 
 class Run:
-    """What the cases of one tick share: the accounts and the hosted zones, each asked for once, and the CAs' limits."""
+    """What the cases of one tick share: the accounts and the hosted zones, each asked for once, and the CAs' limits.
+
+    `closed` are the facts of names that ended well, as they were written down.
+    """
 
     def __init__(self, keeper: Keeper, ledger: Ledger) -> None:
         self.keeper = keeper
         self.accounts = AccountDesk(keeper)
         self._ledger = ledger
         self._counting = Lock()
+        self.closed: dict[str, Facts] = {}
         self.began = keeper.clock.now()
         self._half_time = self.began + keeper.clock.remaining() / 2
         self._silences: dict[str, list[AuthorityError]] = {}

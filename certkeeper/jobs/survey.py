@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 
 from certkeeper import __version__
 from certkeeper.core import index as indexes
@@ -14,6 +15,8 @@ from certkeeper.core.decision import Held
 from certkeeper.core.document import is_name
 from certkeeper.core.errors import Conflict, DocumentError, StoreError
 from certkeeper.core.index import Facts, Index
+from certkeeper.core.journal import Entry
+from certkeeper.core.model import Certificate
 from certkeeper.jobs.case import kept_elsewhere, told_of
 from certkeeper.jobs.keeper import Keeper
 
@@ -49,20 +52,27 @@ def _carried(before: Held | None, facts: Facts) -> Facts:
 def read_facts(keeper: Keeper, names: Iterable[str]) -> dict[str, Facts]:
     """The facts of these names as they are stored now. What cannot be read is said in the facts."""
     names = list(names)
-    return dict(zip(names, keeper.side_by_side([partial(_facts_of, keeper, name) for name in names]), strict=True))
+    return dict(zip(names, keeper.side_by_side([partial(_read_facts, keeper, name) for name in names]), strict=True))
 
 
-def _facts_of(keeper: Keeper, name: str) -> Facts:
+def _read_facts(keeper: Keeper, name: str) -> Facts:
     try:
         read = keeper.journal.read(name)
         certificate, version = keeper.certificates.read(name)
     except (StoreError, DocumentError) as error:
         return Facts(unreadable=error.message)
-    entry = read.entry
+    return facts_of(keeper, name, (read.entry, read.version), (certificate, version))
+
+
+def facts_of(
+    keeper: Keeper, name: str, journal: tuple[Entry, str | None], kept: tuple[Certificate | None, str | None]
+) -> Facts:
+    """The facts of a name with this entry and this certificate, which are stored at these versions."""
+    (entry, journal_version), (certificate, certificate_version) = journal, kept
     moved = kept_elsewhere(keeper, name, certificate, entry)
     return Facts(
-        certificate_version=version,
-        journal_version=read.version,
+        certificate_version=certificate_version,
+        journal_version=journal_version,
         held=told_of(certificate, entry),
         failure=entry.failure,
         open=not entry.closed or bool(entry.records),
@@ -128,11 +138,14 @@ def catch_up(keeper: Keeper, said: Mapping[str, Information] | None = None) -> N
         keeper.tell("", f"status shows it only after the next run: {trouble.message}")
 
 
-def note(keeper: Keeper, index: Index, touched: Iterable[str]) -> tuple[Index, StoreError | None]:
-    """Write the index down, with the touched names read again; what was written. Not to be able to costs nothing but
-    what `status` shows, so the error is returned.
+def note(
+    keeper: Keeper, index: Index, touched: Iterable[str], closed: Mapping[str, Facts] = MappingProxyType({})
+) -> tuple[Index, StoreError | None]:
+    """Write the index down, with the touched names read again but for those whose facts are known; what was written.
+    Not to be able to costs nothing but what `status` shows, so the error is returned.
     """
-    fresh = _still_informed(index.facts, read_facts(keeper, touched))
+    again = read_facts(keeper, [name for name in touched if name not in closed])
+    fresh = _still_informed(index.facts, {**again, **closed})
     stored, version = replace(index, facts={}), index.version
     for _ in range(TRIES):
         others = {name: facts for name, facts in stored.facts.items() if name not in index.vanished}

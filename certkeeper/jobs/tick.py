@@ -54,7 +54,7 @@ from certkeeper.jobs.revoke import carry_out
 
 Result = TypeVar("Result")
 
-LOOK_AGAIN = 1.0
+FIRST_LOOK, LOOK_AGAIN = 0.5, 1.0
 LONGEST_LOOK = 10.0
 ANSWERS = 6
 """How often a CA that leaves a challenge open is told to look, within some 13 seconds."""
@@ -102,12 +102,13 @@ def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = Non
 
     # Whoever has least time left comes first, should there not be time or budget for all.
     todo.sort(key=_time_left)
-    outcomes |= _worked(Run(keeper, ledger), todo)
+    run = Run(keeper, ledger)
+    outcomes |= _worked(run, todo)
     retired = [] if ask.by_name else _retired(index, specs)
     tidy(keeper, retired)
 
     if trouble is None:
-        index, trouble = survey.note(keeper, index, [*(case.spec.name for case in todo), *retired])
+        index, trouble = survey.note(keeper, index, [*(case.spec.name for case in todo), *retired], run.closed)
     return Report(tuple(outcomes[spec.name] for spec in specs), keeper.clock.now(), trouble, index)
 
 
@@ -453,6 +454,9 @@ def _prove(presented: Presented, run: Run, case: Case) -> None:
     unanswered = [one for one in open_ones if one.challenge is not None and one.challenge.status == "pending"]
     answered = partial(_answered, run, case)
     run.each(answered, unanswered)
+    if unanswered:
+        # No CA is through with it at once, and whoever asks too soon is asked to wait longer.
+        keeper.clock.wait(FIRST_LOOK)
     # The others are finalized when all have been looked at, and need time for that.
     pause, answers, left = LOOK_AGAIN, 1, keeper.clock.remaining() / 2
     while open_ones := _still_open(run, case, open_ones):
@@ -562,9 +566,10 @@ def _finish(run: Run, case: Case) -> None:
     prove(chain, pending.request, case.spec, now)
     new = successor(case.held, case.spec, chain, pending.request, pending.account_url, pending.url, now)
     _keep_earlier(run, case)
-    keeper.certificates.write(new, case.held_version)
+    case.held_version = keeper.certificates.write(new, case.held_version)
     case.entry = replace(case.entry, revision=new.revision)
     keeper.tell(case.spec.name, "stored")
+    case.has_history = case.held is not None
     case.held = new
     until = Keep(renewal_time(chain.validity))
     case.outcome = replace(told(case.spec, case.public, "renewed", case.reason, until=until), hint=doubt)
@@ -693,6 +698,9 @@ def _concluded(run: Run, case: Case) -> None:
             case.busy = case.rekeyed = True
             case.error = case.outcome = None
         _conclude(run, case)
+        if case.has_history:
+            with suppress(StoreError):  # the next renewal removes what is too old
+                run.keeper.history.prune(case.spec.name)
     except Exception as error:  # noqa: BLE001 - as in guarded(): it stays with that name
         case.outcome = replace(
             told(case.spec, case.public, "failed", case.reason or "it could not be written down"),
@@ -715,6 +723,9 @@ def _conclude(run: Run, case: Case) -> None:
         entry = replace(entry if paused else at_rest(entry, run.keeper.clock.now()), pending=pending)
     try:
         _write(run, case, entry)
+        if case.error is None:
+            journal, kept = (case.entry, case.version), (case.held, case.held_version)
+            run.closed[case.spec.name] = survey.facts_of(run.keeper, case.spec.name, journal, kept)
     except Conflict:
         # Somebody else has taken it over, and writes down the rest. What went wrong here may be their doing.
         if case.error is not None:
@@ -723,9 +734,6 @@ def _conclude(run: Run, case: Case) -> None:
         if case.outcome is not None and case.outcome.error is None:
             reason = f"{case.outcome.reason}; its journal could not be closed yet: {error.message}"
             case.outcome = replace(case.outcome, reason=reason)
-    if case.outcome is not None and case.outcome.outcome == "renewed":
-        with suppress(StoreError):  # the next renewal removes what is too old
-            run.keeper.history.prune(case.spec.name)
 
 
 def _is_rekeyed(run: Run, case: Case) -> bool:

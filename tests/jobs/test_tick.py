@@ -26,6 +26,8 @@ from certkeeper.core.model import (
     TxtRecord,
 )
 from certkeeper.core.order import Authorization, Challenge, Order
+from certkeeper.core.ports import Stored
+from certkeeper.jobs import survey
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.tick import tick
 from tests.fakes import API, CA, SECOND_CA, START, WWW, Altered, FakeChallengeRecords, FakeClock, Untouchable, World
@@ -68,6 +70,64 @@ def test_a_name_without_a_certificate_gets_one() -> None:
     assert outcome.not_after == held(world).chain.validity.not_after
     assert outcome.next_attempt == held(world).chain.validity.not_before + timedelta(days=60)
     assert (outcome.error, outcome.hint) == (None, None)
+
+
+def test_a_ca_has_a_moment_before_it_is_asked_for_its_verdict() -> None:
+    world = World()
+    answered: list[datetime] = []
+    looked: list[datetime] = []
+
+    def answer(account: Account, challenge: Challenge) -> None:
+        answered.append(world.clock.now())
+        world.authority.answer(account, challenge)
+
+    def authorization(account: Account, url: str) -> Authorization:
+        if answered:
+            looked.append(world.clock.now())
+        return world.authority.authorization(account, url)
+
+    tick(with_authority(world, answer=answer, authorization=authorization), [WWW])
+
+    assert len(looked) == len(answered) == 2
+    assert min(looked) > max(answered)
+
+
+def test_names_that_ended_well_are_noted_as_they_are_stored_without_being_read_again() -> None:
+    world = World()
+    tick(world.keeper(), TWENTY)
+    world.clock.later(timedelta(days=61))
+    reads: list[str] = []
+
+    def read(path: str) -> Stored | None:
+        reads.append(path)
+        return world.records.read(path)
+
+    counted: Any = Altered(world.records, read=read)
+
+    report = tick(replace(world.keeper(), records=counted, certificate_records=counted), TWENTY)
+
+    assert [one.outcome for one in report.outcomes] == ["renewed"] * 20
+    assert reads.count("journal/n07") == reads.count("certificates/n07") == 1
+    assert report.index.facts == survey.read_facts(world.keeper(), [one.name for one in TWENTY])
+
+
+@pytest.mark.parametrize(("renewals", "listed"), [(1, []), (2, ["history/www/"])])
+def test_only_who_had_a_certificate_before_has_a_history_to_look_through(renewals: int, listed: list[str]) -> None:
+    world = World()
+    for _ in range(renewals - 1):
+        tick(world.keeper(), [WWW])
+        world.clock.later(timedelta(days=61))
+    prefixes: list[str] = []
+
+    def names(prefix: str) -> dict[str, str]:
+        prefixes.append(prefix)
+        return world.records.list(prefix)
+
+    counted: Any = Altered(world.records, list=names)
+
+    tick(replace(world.keeper(), records=counted), [WWW])
+
+    assert [prefix for prefix in prefixes if prefix.startswith("history/")] == listed
 
 
 def test_what_is_stored_is_a_document_that_instances_can_read() -> None:
@@ -468,7 +528,7 @@ def test_a_ca_that_wants_whatever_it_issues_replaced_at_once_does_not_get_an_ord
     assert [one.outcome for one in outcomes[:5]] == ["renewed"] * 5  # it is believed, but not for ever
     assert issued == 5
     assert told.outcome == "waiting" and told.error is not None and "5 certificates for exactly these" in told.error
-    assert told.next_attempt == START + timedelta(days=7)
+    assert told.next_attempt == START + timedelta(days=7, seconds=1)  # the first one took a second
     assert forced.outcome == "renewed"
 
 
