@@ -77,8 +77,8 @@ def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     aws = wiring.new_aws()
     settings = wiring.stored_settings(_store(), aws=aws)
     names, specs = _chosen(event.get("names") or [], settings)
-    ask = Ask(by_name=bool(names), force=bool(event.get("force")), spend_reserve=bool(event.get("spend_reserve")))
-    if event.get("staging"):
+    ask = Ask(by_name=bool(names), force=_flag(event, "force"), spend_reserve=_flag(event, "spend_reserve"))
+    if _flag(event, "staging"):
         return _rehearsed(settings.rehearsal(names), deadline)
     tell = lambda name, doing: log({"name": name, "doing": doing})  # noqa: E731 - shorter than a function
     with wiring.wired(settings, deadline, tell, door="function", aws=aws) as wired:
@@ -109,6 +109,14 @@ def _chosen(names: object, settings: Settings) -> tuple[list[str], tuple[Certifi
     return names, tuple(spec for spec in settings.specs if not names or spec.name in names)
 
 
+def _flag(event: dict[str, Any], word: str) -> bool:
+    """Nothing that only looks like yes is one: what is forced, or released, cannot be taken back."""
+    said = event.get(word)
+    if not isinstance(said, bool | None):
+        raise SettingsError(f"the event's {word} is neither true nor false", f'like {{"{word}": true}}')
+    return bool(said)
+
+
 def _plan(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     settings = wiring.stored_settings(_store())
     _, specs = _chosen(event["plan"], settings)
@@ -130,7 +138,7 @@ def _account(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
 def _rollback(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     name, revision = _name_and_revision(event, "rollback")
     with wiring.wired(wiring.stored_settings(_store()), deadline) as wired:
-        new = release(wired.keeper, name) if event.get("release") else rollback(wired.keeper, name, revision)
+        new = release(wired.keeper, name) if _flag(event, "release") else rollback(wired.keeper, name, revision)
     answer = told(new)
     log({"rollback": name, **answer})
     return answer
@@ -138,13 +146,13 @@ def _rollback(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
 
 def _revoke(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     name, revision = _name_and_revision(event, "revoke")
-    reason = event.get("reason")
+    reason, cancel = event.get("reason"), _flag(event, "cancel")
     if reason not in (None, *REASONS):
         raise SettingsError(f"{reason!r} is no reason to revoke", f"one of {', '.join(REASONS)}")
     settings = wiring.stored_settings(_store())
     answer: dict[str, Any] = {}
     with wiring.wired(settings, deadline) as wired:
-        if event.get("cancel"):
+        if cancel:
             answer["cancelled"] = withdraw(wired.keeper, name).serial_number
         elif reason is not None:
             revocation = wish(wired.keeper, name, reason, revision)

@@ -292,6 +292,23 @@ def test_a_person_may_ask_for_names(deployment: Deployment) -> None:
     assert (ask.by_name, ask.force, ask.spend_reserve) == (True, True, True)
 
 
+@pytest.mark.parametrize("said", ["false", "true", 0, 1, []])
+@pytest.mark.parametrize(
+    ("event", "word"),
+    [
+        ({}, "force"), ({}, "spend_reserve"), ({}, "staging"), ({"rollback": "www"}, "release"),
+        ({"revoke": "www", "reason": "superseded"}, "cancel"),
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_yes_or_no_is_neither(
+    deployment: Deployment, event: dict[str, Any], word: str, said: object
+) -> None:
+    with pytest.raises(door.TickError, match=f"{word} is neither true nor false"):
+        deployment.call({**event, word: said})
+
+    assert deployment.asked == []
+
+
 def test_whoever_asks_for_all_names_waits_for_what_an_answer_takes_and_the_schedule_for_none(
     deployment: Deployment,
 ) -> None:

@@ -123,6 +123,9 @@ def _renew(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     _here(command)
     command.add_argument("--force", action="store_true", help="renew although nothing is due; spends the CA's budget")
     command.add_argument(
+        "--yes", action="store_true", help="with --force and no NAME: do not ask whether all are meant"
+    )
+    command.add_argument(
         "--spend-reserve", action="store_true", help="spend the last certificate that the CA allows this week"
     )
     command.add_argument(

@@ -34,6 +34,7 @@ from certkeeper.cli.terminal import (
     NO_NEWS,
     asked,
     complain,
+    confirm,
     interruptible,
     print_data,
     progress,
@@ -141,6 +142,8 @@ def _renew(said: Namespace) -> int:
     settings = read_settings(said)
     specs = chosen(settings, said.names)
     rehearsal = settings.rehearsal(said.names) if said.staging else None
+    if said.force and not said.names and not said.staging and len(specs) > 1:
+        confirm(said, f"Renew all {len(specs)} certificates, due or not", "name those that are meant, or give --yes")
     ask = Ask(by_name=bool(said.names), force=said.force, spend_reserve=said.spend_reserve)
     if remotely.is_asked(settings, said):
         return _renewed(said, remotely.renewed(settings, said.names, ask, progress(said.verbose), staging=said.staging))

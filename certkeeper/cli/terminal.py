@@ -79,12 +79,12 @@ def asked(asking: bool, question: str, default: str) -> str:
     return sys.stdin.readline().strip() or default
 
 
-def confirm(said: Namespace, what: str) -> None:
-    """Have a person say yes to what cannot be undone. Raises SettingsError if nobody does."""
+def confirm(said: Namespace, what: str, hint: str = "confirm it with --yes") -> None:
+    """Have a person say yes to what cannot be undone. Raises SettingsError, with `hint`, if nobody can."""
     if said.yes:
         return
     if not sys.stdin.isatty():
-        raise SettingsError("nothing was changed: this cannot be undone", "confirm it with --yes")
+        raise SettingsError("nothing was changed: this cannot be undone", hint)
     if asked(asking=True, question=f"{what}? yes or no", default="no") != "yes":
         raise SettingsError("nothing was changed", "answer yes, or give --yes")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from io import StringIO
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -60,6 +62,13 @@ class FakeLog:
         return new
 
 
+class Terminal(StringIO):
+    """Somebody who types this."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture(name="log")
 def _log() -> FakeLog:
     return FakeLog()
@@ -84,6 +93,41 @@ def test_the_function_is_asked_and_its_outcomes_are_ours(function: FakeFunction,
 
     assert function.asked == [{"names": ["www"], "force": True, "spend_reserve": True}]
     assert json.loads(capsys.readouterr().out) == outcomes_json([RENEWED])
+
+
+TWO = f'{SETTINGS}[certificates."api"]\nidentifiers = ["api.example.com"]\n'
+
+
+def test_all_names_are_forced_only_if_somebody_says_so(function: FakeFunction, capsys: Captured) -> None:
+    Path("certkeeper.toml").write_text(TWO)
+
+    assert main(["renew", "--force"]) == NO_NEWS
+    assert function.asked == []
+    assert "hint: name those that are meant, or give --yes" in capsys.readouterr().err
+    assert main(["renew", "--force", "--yes"]) == GOOD
+    assert function.asked == [{"names": [], "force": True, "spend_reserve": False}]
+
+
+@pytest.mark.parametrize(("answer", "asked"), [("yes", 1), ("no", 0), ("", 0)])
+def test_a_person_is_asked_whether_all_are_to_be_forced(
+    function: FakeFunction, capsys: Captured, monkeypatch: pytest.MonkeyPatch, answer: str, asked: int
+) -> None:
+    Path("certkeeper.toml").write_text(TWO)
+    monkeypatch.setattr(sys, "stdin", Terminal(f"{answer}\n"))
+
+    main(["renew", "--force"])
+
+    assert "Renew all 2 certificates, due or not?" in capsys.readouterr().err
+    assert len(function.asked) == asked
+
+
+@pytest.mark.parametrize("words", [["www"], ["www", "api"], ["--staging"]])
+def test_names_are_forced_and_all_are_rehearsed_without_a_question(function: FakeFunction, words: list[str]) -> None:
+    Path("certkeeper.toml").write_text(TWO)
+
+    assert main(["renew", "--force", *words]) == GOOD
+
+    assert len(function.asked) == 1
 
 
 def test_a_rehearsal_is_the_functions_too(function: FakeFunction) -> None:

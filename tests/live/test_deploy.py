@@ -360,7 +360,7 @@ def test_after_the_kms_key_is_gone_another_key_and_another_account_take_its_plac
             deployer.sandbox.aws.delete_object(BUCKET, f"prod/{path}")
 
     said = deployer.deploy()
-    forced = deployer.run("renew", "--force", "--json")
+    forced = deployer.run("renew", "--force", "--yes", "--json")
 
     assert f"the policy of the bucket {BUCKET}, which is yours, lacks TlsOnly of certkeeper's" in said.talk
     assert deployer.outcomes(said) == dict.fromkeys(deployer.names, "kept")
