@@ -11,6 +11,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import idna
 import tomli
@@ -164,7 +165,11 @@ def texts(path: Path) -> dict[str, str]:
     """The text of a settings file, and after it of the files it includes, as they are on disk. Raises SettingsError."""
     text = _text(path)
     included: dict[str, str] = {}
-    for pattern in _patterns(text, str(path)):
+    try:
+        patterns = _patterns(text, str(path))
+    except RecursionError:
+        raise _too_deep(str(path)) from None
+    for pattern in patterns:
         found = sorted(path.parent.glob(pattern))
         if not found:
             what = f"no file matches {pattern!r} in {path.parent.resolve()}"
@@ -189,7 +194,15 @@ def _patterns(text: str, file: str) -> list[str]:
 
 def parse(text: str, file: str, included: Mapping[str, str] | None = None) -> Settings:
     """The settings from their text. Raises Faults."""
-    return _Reader(file).settings(text, included or {})
+    reader = _Reader(file)
+    try:
+        return reader.settings(text, included or {})
+    except RecursionError:
+        raise _too_deep(reader.file) from None
+
+
+def _too_deep(file: str) -> Faults:
+    return Faults([Fault(file, "", "lists or tables lie in one another too deep", "no setting lies deeper than four")])
 
 
 def store_url(text: str) -> tuple[str, str]:
@@ -341,7 +354,8 @@ class _Reader:
     def _store(self, said: Mapping[str, Any]) -> tuple[str, str]:
         store = said.get("store")
         if not isinstance(store, str):
-            self.fault("store", "missing", 'say where certificates are kept: store = "s3://bucket/prefix"')
+            what = "missing" if store is None else f"{store!r} is not text"
+            self.fault("store", what, 'say where certificates are kept: store = "s3://bucket/prefix"')
             return "", ""
         try:
             return store_url(store)
@@ -463,10 +477,14 @@ class _Reader:
         value = self._text(said, key, place)
         if value is None or value in DIRECTORIES:
             return DIRECTORIES.get(value or "")
-        if not re.fullmatch(r"https://[^\s/]+/?\S*", value):
+        plain = _plain(value)
+        if plain is None:
             self.fault(f"{place}{key}", f"{value!r} is no CA", f"one of {', '.join(DIRECTORIES)}, or an https URL")
             return None
-        return value
+        if plain != value:
+            what = f"{value!r} is not the plain way to write it, and in another way the same CA would be another one"
+            self.fault(f"{place}{key}", what, f'write {key} = "{plain}"')
+        return plain
 
     def _nameservers(self, dns: Mapping[str, Any]) -> tuple[str, ...]:
         servers = dns.get("nameservers", [])
@@ -631,7 +649,8 @@ class _Reader:
     def _identifiers(self, said: Mapping[str, Any], key: str) -> tuple[str, ...]:
         place, listed = f"{key}.identifiers", said.get("identifiers")
         if not isinstance(listed, list) or not listed:
-            self.fault(place, "missing", 'list the DNS names: identifiers = ["example.com", "*.example.com"]')
+            what = "must be a list" if listed and not isinstance(listed, list) else "missing"
+            self.fault(place, what, 'list the DNS names: identifiers = ["example.com", "*.example.com"]')
             return ()
         found: list[str] = []
         for one in listed:
@@ -660,6 +679,24 @@ class _Reader:
             taker = f"the profile {narrowest.profile}" if most < 100 else "a certificate"
             what = f"{count} names, and {taker} takes {most}"
             self.fault(f"{key}.identifiers", what, "split them over several certificates")
+
+
+def _plain(url: str) -> str | None:
+    """A directory's URL as everybody writes it (RFC 3986 section 6.2): a CA is known by it; None if it is none."""
+    if not re.fullmatch(r"https://[^\s/?#]+\S*", url, re.IGNORECASE):
+        return None
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").removesuffix("."), parts.port
+        host = host if host.isascii() else idna.encode(host, uts46=True).decode()
+    except ValueError:
+        return None
+    if not host or {".", ".."} & set(parts.path.split("/")):
+        return None
+    place = f"[{host}]" if ":" in host else host
+    return urlunsplit(
+        ("https", place if port in (None, 443) else f"{place}:{port}", parts.path or "/", parts.query, "")
+    )
 
 
 def _most_identifiers(ca: FallbackCa) -> int:

@@ -359,7 +359,7 @@ TWENTY_SIX = ", ".join(f'"n{number}.example.com"' for number in range(26))
 FAULTS = [
     pytest.param("store = bare", "", "not TOML", "quotes", id="not TOML"),
     pytest.param('sealing = "store"', "store", "missing", "s3://bucket/prefix", id="no store"),
-    pytest.param('store = 7\nsealing = "store"', "store", "missing", "s3://", id="a store that is a number"),
+    pytest.param('store = 7\nsealing = "store"', "store", "7 is not text", "s3://", id="a store that is a number"),
     pytest.param('store = "bucket"\nsealing = "store"', "store", "'bucket' is not a store", "s3://", id="no URL"),
     pytest.param('store = "s3://B/x"\nsealing = "store"', "store", "not a store", "s3://", id="no bucket's name"),
     pytest.param('store = "s3://bucket//x"\nsealing = "store"', "store", "not a store", "s3://", id="an empty part"),
@@ -407,8 +407,12 @@ FAULTS = [
     pytest.param(LEAST + "[certificates.www]", 'certificates."www".identifiers', "missing", "list", id="none"),
     pytest.param(LEAST + "[certificates.www]\nidentifiers = []", 'certificates."www".identifiers', "missing", "list",
                  id="an empty list"),
-    pytest.param(LEAST + '[certificates.www]\nidentifiers = "a.test"', 'certificates."www".identifiers', "missing",
-                 "list", id="text for a list"),
+    pytest.param(LEAST + '[certificates.www]\nidentifiers = "a.test"', 'certificates."www".identifiers',
+                 "must be a list", '["example.com"', id="text for a list"),
+    pytest.param(LEAST + "[certificates.www]\nidentifiers = " + "[" * 3000 + "]" * 3000, "", "too deep", "four",
+                 id="lists in lists"),
+    pytest.param(LEAST + "[certificates.www]\nidentifiers" + ".a" * 3000 + " = 1", "", "too deep", "four",
+                 id="tables in tables"),
     pytest.param(LEAST + "[certificates.www]\nidentifiers = [7]", 'certificates."www".identifiers', "7 is not text",
                  None, id="a number for a name"),
     pytest.param(LEAST + '[certificates.www]\nidentifiers = ["x"]', 'certificates."www".identifiers',
@@ -549,6 +553,52 @@ def test_a_bundle_is_found_beside_the_settings_file(tmp_path: Path) -> None:
     (tmp_path / "certkeeper.toml").write_text(LEAST + '[ca]\nca_bundle = "roots.pem"\n')
 
     assert read(tmp_path / "certkeeper.toml").ca.ca_bundle == str(tmp_path / "roots.pem")
+
+
+@pytest.mark.parametrize("key", ["ca", "fallback_ca.x"])
+@pytest.mark.parametrize(
+    ("written", "plain"),
+    [
+        pytest.param("https://CA.Example/Dir", "https://ca.example/Dir", id="upper case in the host"),
+        pytest.param("HTTPS://ca.example/d", "https://ca.example/d", id="upper case in the scheme"),
+        pytest.param("https://ca.example:443/d", "https://ca.example/d", id="the usual port"),
+        pytest.param("https://ca.example./d", "https://ca.example/d", id="a dot after the host"),
+        pytest.param("https://ca.example", "https://ca.example/", id="no path"),
+        pytest.param("https://ca.example/d?", "https://ca.example/d", id="an empty query"),
+        pytest.param("https://ca.example/d?a=b#c", "https://ca.example/d?a=b", id="a fragment"),
+        pytest.param("https://me@ca.example/d", "https://ca.example/d", id="a user"),
+        pytest.param("https://b\u00fccher.example/d", "https://xn--bcher-kva.example/d", id="an IDN"),
+    ],
+)
+def test_a_directory_in_another_spelling_would_be_another_ca(key: str, written: str, plain: str) -> None:
+    (fault,) = faults_of(f'{LEAST}[{key}]\ndirectory = "{written}"\n')
+
+    assert fault.key == f"{key}.directory"
+    assert fault.hint == f'write directory = "{plain}"'
+
+
+@pytest.mark.parametrize("url", ["https://ca.example:14000/dir", "https://[::1]:14000/dir", "https://ca.example/a:b/"])
+def test_a_directory_in_plain_spelling_is_taken(url: str) -> None:
+    assert parse(f'{LEAST}[ca]\ndirectory = "{url}"\n', "certkeeper.toml").ca.directory == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https:///d", "https://:443/d", "https://ca.example:x/d", "https://[::1/d", "https://ca.example/a/../d",
+     "https://\u2603\u0301.example/d"],
+)  # fmt: skip
+def test_a_directory_that_is_no_url_is_no_ca(url: str) -> None:
+    (fault,) = faults_of(f'{LEAST}[ca]\ndirectory = "{url}"\n')
+
+    assert "is no CA" in fault.what
+
+
+def test_a_file_whose_lists_lie_in_lists_is_one_fault(tmp_path: Path) -> None:
+    path = tmp_path / "certkeeper.toml"
+    path.write_text(f"{LEAST}include = {'[' * 3000}{']' * 3000}\n")
+
+    with pytest.raises(Faults, match="too deep"):
+        read(path)
 
 
 def test_a_missing_file_has_a_hint(tmp_path: Path) -> None:
