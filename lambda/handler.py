@@ -11,7 +11,7 @@ A revocation is finished by a tick; without a reason it tells whether it is, and
 renamed once the stored settings, which are not ours to change, have the new one; before that it is only told whether it
 can be. "restarts" is our own: how often a tick that ran out of time has started itself.
 
-It raises only if the tick itself could not run; a name that failed is an outcome. Whoever asks for names, be it for
+It raises only if what was asked for could not run; a name that failed is an outcome. Whoever asks for names, be it for
 `[]`, all of them, is answered with every outcome, as far as Lambda takes so much; a run that nobody waits for with
 their number.
 """
@@ -60,8 +60,7 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     # With thousands of names the search for cycles takes as long as the work, and finds next to nothing.
     gc.disable()
     try:
-        if event.get("alert") == "test":
-            return _alerted()
+        _refuse_what_is_not_known(event)
         for word, answer in COMMANDS.items():
             if word in event:
                 return {**answer(event, deadline), "version": __version__}
@@ -207,7 +206,19 @@ def _name_and_revision(event: dict[str, Any], word: str) -> tuple[str, int | Non
     return name, revision
 
 
+def _alert(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
+    if event["alert"] != "test":
+        raise SettingsError("the event asks for an alert that is no trial", 'like {"alert": "test"}')
+    topic = os.environ.get("CERTKEEPER_TOPIC")
+    if not topic:
+        raise SettingsError("this deployment has no topic for notices", "certkeeper deploy makes one")
+    sent = tried(wiring.notices(topic), _store(), datetime.now(UTC))
+    log({"alert": sent.subject})
+    return {"alert": sent.subject}
+
+
 COMMANDS = {
+    "alert": _alert,
     "plan": _plan,
     "account": _account,
     "rollback": _rollback,
@@ -215,6 +226,22 @@ COMMANDS = {
     "history": _history,
     "rename": _rename,
 }
+DETAILS = {
+    "names", "force", "spend_reserve", "staging", "restarts", "directories", "revision", "release", "reason", "cancel",
+    "to",
+}  # fmt: skip
+
+
+def _refuse_what_is_not_known(event: dict[str, Any]) -> None:
+    """Who asks for something that only a later version knows must not get a tick. EventBridge's own events may come:
+    somebody else's rule may start the function.
+    """
+    strange = set(event) - set(COMMANDS) - DETAILS
+    if strange and "detail-type" not in event:
+        raise SettingsError(
+            f"the event asks for {', '.join(sorted(strange))}, which this version of the function does not know",
+            "upgrade it: certkeeper deploy",
+        )
 
 
 def _rehearsed(settings: Settings, deadline: timedelta) -> dict[str, Any]:
@@ -279,15 +306,6 @@ def _goes_on(report: Report, event: dict[str, Any], ask: Ask) -> None:
         log({"unfinished": len(unfinished), "restarted": False, "reason": error.message, "hint": error.hint})
         return
     log({"unfinished": len(unfinished), "restarted": True, "restarts": restarts + 1})
-
-
-def _alerted() -> dict[str, Any]:
-    topic = os.environ.get("CERTKEEPER_TOPIC")
-    if not topic:
-        raise SettingsError("this deployment has no topic for notices", "certkeeper deploy makes one")
-    sent = tried(wiring.notices(topic), _store(), datetime.now(UTC))
-    log({"alert": sent.subject})
-    return {"alert": sent.subject, "version": __version__}
 
 
 def _store() -> str:

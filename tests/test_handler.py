@@ -208,6 +208,21 @@ def test_a_name_without_a_certificate_has_no_history(deployment: Deployment) -> 
     assert deployment.asked == []
 
 
+@pytest.mark.parametrize("event", [{"reissue": "www"}, {"names": [], "until": "noon"}, {"key1": "value1"}])
+def test_what_only_a_later_version_knows_is_refused_and_no_tick_runs(
+    deployment: Deployment, event: dict[str, Any]
+) -> None:
+    with pytest.raises(door.TickError, match=r"does not know; upgrade it: certkeeper deploy"):
+        deployment.call(event)
+    assert deployment.asked == []
+
+
+def test_a_rule_of_eventbridge_starts_a_tick_as_the_schedule_does(deployment: Deployment) -> None:
+    deployment.call({"id": "1", "detail-type": "Scheduled Event", "source": "aws.events", "detail": {}})
+
+    assert len(deployment.asked) == 1
+
+
 def test_a_plan_is_told_and_nothing_is_done(deployment: Deployment) -> None:
     one, _ = deployment.call({"plan": ["www"]})
     both, _ = deployment.call({"plan": []})
@@ -438,8 +453,10 @@ def test_a_trial_notice_is_sent_and_no_tick_runs(deployment: Deployment) -> None
     answer, _ = deployment.call({"alert": "test"})
 
     (sent,) = deployment.notices.sent
-    assert answer["alert"] == sent.subject
+    assert answer == {"alert": sent.subject, "version": __version__}
     assert deployment.asked == []
+    with pytest.raises(door.TickError, match="no trial"):
+        deployment.call({"alert": "real"})
 
 
 @pytest.mark.parametrize("gone", ["CERTKEEPER_TOPIC", "CERTKEEPER_STORE"])

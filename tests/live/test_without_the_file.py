@@ -54,6 +54,7 @@ READER = ("export {name} --into {folder}/out --roots {folder}/roots.pem",)
 REFUSED = (f"add {ADDED} {{other}}", f"rename {{name}} {RENAMED}", "forget {name} --yes")
 DEPLOYER = (
     "policy {name}",
+    "doctor {name} --json",
     f"add {ADDED} {{other}}",
     f"deploy --yes --json {' '.join(TARGET)}",
     f"rename {ADDED} {RENAMED}",
@@ -222,6 +223,9 @@ def test_a_deployer_needs_no_file(by_hand: ByHand, line: str) -> None:
     said = by_hand.typed(line)
 
     assert said.status == 0, said.talk
+    if line.startswith("doctor"):
+        stacks = {one["about"]: one["result"] for one in json.loads(said.data)["findings"] if one["check"] == "stack"}
+        assert stacks == {"by-hand-store": "good", "by-hand": "good"}
     if line.startswith("deploy"):
         assert_taken_over(by_hand, said)
     if line.startswith("rename"):
