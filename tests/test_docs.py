@@ -320,6 +320,7 @@ def test_every_field_of_the_journal_is_described() -> None:
         asked_to_wait=FAILURE.troubles,
         rolled_back_to="1",
         kept_in="store",
+        aside=(pending,),
     )
     described = section(page("docs/formats.md"), "The journal entry: `journal/NAME`")
 

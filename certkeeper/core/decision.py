@@ -220,16 +220,24 @@ def _to_be_asked(
 ) -> list[CertificateSpec]:
     if only is not None or not spec.fallbacks:
         return [spec.at(only or spec.ca)]
-    urgent = held is None or overdue(held, now)
-    patience = fallback.patience(None if held is None or urgent else held.validity.lifetime, PERIOD)
     return fallback.to_be_asked(
         spec,
         failure,
         now,
-        patience,
+        _patience(held, now),
         is_spent=lambda one: _is_refused(one, now, ledger) or bool(_empty(one, held, now, ask, ledger)),
         ailing=lambda ca: ledger.ailing(ca, now),
     )
+
+
+def _patience(held: Held | None, now: datetime) -> timedelta:
+    urgent = held is None or overdue(held, now)
+    return fallback.patience(None if held is None or urgent else held.validity.lifetime, PERIOD)
+
+
+def binds(ca: str, placed: datetime, held: Held | None, failure: Failure | None, now: datetime, ledger: Ledger) -> bool:
+    """Whether no other CA is to be asked, because of an order at `ca` that may be paid for."""
+    return fallback.binds(placed, ca, failure, ledger.ailing(ca, now), now, _patience(held, now))
 
 
 def _is_refused(spec: CertificateSpec, now: datetime, ledger: Ledger) -> bool:

@@ -2,9 +2,9 @@
 
 The first CA of the settings is asked first, always. The next one is asked besides as soon as one before it has been
 failing for longer than our patience, be it that it has told only another name, since a CA that asks everybody to wait
-is asked once for all; or will not take an order because the budget there is spent. Then attempts go
-round among them, so that a CA that has recovered is found. A certificate of a fallback CA is kept like any other,
-and at its own renewal time the first CA is asked first again.
+is asked once for all; or will not take an order because the budget there is spent. Then attempts go round among them,
+so that a CA that has recovered is found. An order that may be paid for binds its name to its CA for a while longer. A
+certificate of a fallback CA is kept like any other, and at its own renewal time the first CA is asked first again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from certkeeper.core.budget import Hold
 from certkeeper.core.failures import PAUSED, Failure
 from certkeeper.core.model import CertificateSpec
 
+PATIENCE_WITH_AN_ORDER = timedelta(days=1)
 SHARE = 30
 """Patience is this part of the lifetime: a tenth of what is left at the usual renewal time."""
 
@@ -25,6 +26,17 @@ def patience(lifetime: timedelta | None, tick: timedelta) -> timedelta:
     without a good certificate: then to fail once is enough. Half a tick is taken off, for one that starts early.
     """
     return tick / 2 if lifetime is None else max(lifetime / SHARE, tick) - tick / 2
+
+
+def binds(
+    placed: datetime, ca: str, failure: Failure | None, hold: Hold | None, now: datetime, patience: timedelta
+) -> bool:
+    """Whether an order that may be paid for keeps every other CA from being asked: until its own has been failing for
+    a day and for our patience. What is ordered elsewhere then has a limit of its own, and costs this CA nothing.
+    """
+    trouble = failure.trouble_at(ca) if failure else None
+    since = min((one.since for one in (trouble, hold) if one and one.since), default=now)
+    return now - max(since, placed) < max(patience, PATIENCE_WITH_AN_ORDER)
 
 
 def to_be_asked(

@@ -64,7 +64,8 @@ class Entry:
     lately, written down before it is. `forgotten`: a person has taken the name out of settings and store. `revocation`
     is what is to be revoked as soon as it is not held any more. `asked_to_wait` is what CAs have asked for in failures
     that are over, `rolled_back_to` the serial number of what a person has last made current again. `kept_in` is
-    where the certificate is: "store" or "secretsmanager:PREFIX".
+    where the certificate is: "store" or "secretsmanager:PREFIX". `aside` are orders that may be paid for, at CAs that
+    have failed for so long that another one is asked meanwhile: one for each CA.
     """
 
     claim: Claim | None = None
@@ -78,10 +79,11 @@ class Entry:
     asked_to_wait: tuple[Trouble, ...] = ()
     rolled_back_to: str | None = None
     kept_in: str | None = None
+    aside: tuple[PendingOrder, ...] = ()
 
     @property
     def closed(self) -> bool:
-        return self.claim is None and self.pending is None and self.revocation is None
+        return self.claim is None and self.pending is None and not self.aside and self.revocation is None
 
     @property
     def tidy(self) -> bool:
@@ -148,19 +150,39 @@ def at_rest(entry: Entry, now: datetime) -> Entry:
 def settled(entry: Entry, order_url: str | None, now: datetime) -> Entry:
     """The entry, less an order whose certificate is already the stored one, or is for a compromised private key."""
     if entry.pending is not None and entry.pending.url == order_url:
-        return at_rest(replace(entry, pending=None, claim=None), now)
+        return at_rest(replace(entry, pending=None, aside=(), claim=None), now)
     return unspoilt(entry)
 
 
 def unspoilt(entry: Entry) -> Entry:
     """The entry, less an order for a compromised private key; what may have come of it is to be revoked as well."""
-    pending, revocation = entry.pending, entry.revocation
-    if pending is None or revocation is None or not revocation.spoils(pending.request):
+    revocation = entry.revocation
+    orders = (*entry.aside, *([entry.pending] if entry.pending else []))
+    spoilt = [one for one in orders if revocation is not None and revocation.spoils(one.request)]
+    if revocation is None or not spoilt:
         return entry
-    if pending.finalized:
-        given_up = GivenUp(pending.ca, pending.url, pending.certificate_url)
-        revocation = replace(revocation, given_up=(*revocation.given_up, given_up))
-    return replace(entry, pending=None, revocation=revocation)
+    given_up = (GivenUp(one.ca, one.url, one.certificate_url) for one in spoilt if one.finalized)
+    return replace(
+        entry,
+        pending=None if entry.pending in spoilt else entry.pending,
+        aside=tuple(one for one in entry.aside if one not in spoilt),
+        revocation=replace(revocation, given_up=(*revocation.given_up, *given_up)),
+    )
+
+
+def turned_to(entry: Entry, spec: CertificateSpec, ca: str) -> Entry:
+    """The entry when that CA is to be asked: with the order there, if one was set aside; one at another CA that may be
+    paid for and is still wanted is set aside itself, so that its CA is never asked for a second one.
+    """
+    pending = entry.pending
+    if pending is not None and pending.ca == ca:
+        return entry
+    leaves = pending is not None and pending.finalized and is_wanted(pending, spec)
+    there = next((one for one in entry.aside if one.ca == ca), None)
+    if there is None and not leaves:
+        return entry
+    others = tuple(one for one in entry.aside if one != there)
+    return replace(entry, pending=there, aside=(*others, pending) if pending is not None and leaves else others)
 
 
 def encode(entry: Entry, name: str) -> bytes:
@@ -179,6 +201,7 @@ def encode(entry: Entry, name: str) -> bytes:
         "revocation": entry.revocation and _revocation_fields(entry.revocation),
         "rolled_back_to": entry.rolled_back_to,
         "kept_in": entry.kept_in,
+        "aside": [_pending_fields(one) for one in entry.aside] or None,
         "asked_to_wait": [failures.trouble_fields(one) for one in entry.asked_to_wait] or None,
     }
     return json.dumps(fields, indent=1, sort_keys=True).encode() + b"\n"
@@ -214,6 +237,7 @@ def _entry(fields: dict[str, Any]) -> Entry:
         spent=tuple(Spent.from_fields(one) for one in fields.get("spent") or ()),
         forgotten=bool(fields.get("forgotten")),
         revocation=_revocation(fields["revocation"]) if fields.get("revocation") else None,
+        aside=tuple(_pending(one) for one in fields.get("aside") or ()),
         kept_in=str(fields["kept_in"]) if fields.get("kept_in") else None,
         rolled_back_to=str(fields["rolled_back_to"]) if fields.get("rolled_back_to") else None,
         asked_to_wait=tuple(failures.trouble_from_fields(one) for one in fields.get("asked_to_wait") or ()),

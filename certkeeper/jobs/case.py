@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from certkeeper.core import failures, zones
 from certkeeper.core.budget import Hold, Ledger, by_certificate, by_order
 from certkeeper.core.certificates import held
-from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew, decide, is_charged
+from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew, binds, decide, is_charged
 from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, DnsError, OutOfTime, StoreError
 from certkeeper.core.failures import Failure
 from certkeeper.core.index import Facts, put
-from certkeeper.core.journal import STORE, Entry, Read
+from certkeeper.core.journal import STORE, Entry, PendingOrder, Read, turned_to
 from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, Outcome, TxtRecord
 from certkeeper.core.order import Authorization, Order
 from certkeeper.jobs.account import AccountDesk
@@ -83,6 +83,8 @@ class Case:
         pending = self.entry.pending
         chosen = decision.ca if isinstance(decision, Renew) else pending.ca if pending else None
         self.spec = self.wanted.at(chosen or self.wanted.ca)
+        if isinstance(decision, Renew):
+            self.entry = turned_to(self.entry, self.wanted, self.spec.ca)
 
     @property
     def public(self) -> Held | None:
@@ -137,14 +139,14 @@ class Run:
 
         `bound` as for `decide`.
         """
-        entry, now = case.entry, self.keeper.clock.now()
+        now = self.keeper.clock.now()
         with self._counting:
             self._note(case)
-            decision = decide(case.wanted, case.public, entry.failure, now, case.ask, self._ledger, bound)
+            decision = decide(case.wanted, case.public, case.entry.failure, now, case.ask, self._ledger, bound)
             case.aim(decision)
             spec = case.spec
             case.charged = is_charged(spec, case.public, now, self._ledger)
-            if isinstance(decision, Renew) and entry.pending is None:
+            if isinstance(decision, Renew) and case.entry.pending is None:
                 self._ledger.add(spec.name, by_certificate(spec.ca, spec.identifiers, case.charged_domains, None, now))
                 self._ledger.add(spec.name, by_order(spec.ca, None, now) if case.charged else ())
             return decision
@@ -155,6 +157,12 @@ class Run:
             self._note(case)
             now = self.keeper.clock.now()
             return decide(case.wanted, case.public, case.entry.failure, now, ledger=self._ledger, bound=bound)
+
+    def binds(self, case: Case, pending: PendingOrder) -> bool:
+        """Whether an order that may be paid for keeps every other CA from being asked."""
+        with self._counting:
+            now = self.keeper.clock.now()
+            return binds(pending.ca, pending.placed, case.public, case.entry.failure, now, self._ledger)
 
     def note(self, case: Case) -> None:
         """Have the other names know what this one has spent."""

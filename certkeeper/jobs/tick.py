@@ -205,7 +205,7 @@ def _open(run: Run, case: Case) -> None:
         believe(keeper, spec.name, case.held, read)
     case.entry = settled(read.entry, case.held.order_url if case.held else None, keeper.clock.now())
     elsewhere = case.entry.claim is not None and read.held_by_another(keeper.holder)
-    decision = run.decided(case, _bound_to(case))
+    decision = run.decided(case, _bound_to(run, case))
     case.pinned = isinstance(decision, Keep) and decision.pinned
     if isinstance(decision, Renew) and _forgotten_since(run, case, read):
         case.outcome = told(spec, case.public, "waiting", FORGOTTEN)
@@ -233,12 +233,12 @@ def _open(run: Run, case: Case) -> None:
         _note_what_to_prove(run, case)
 
 
-def _bound_to(case: Case) -> str | None:
-    """The CA of an order that may be paid for. No other one is asked meanwhile: law 2."""
+def _bound_to(run: Run, case: Case) -> str | None:
+    """The CA of an order that may be paid for. No other one is asked meanwhile, unless it fails for long: law 2."""
     pending = case.entry.pending
     if pending is None or not pending.finalized or not is_wanted(pending, case.wanted) or _is_hopeless(case):
         return None
-    return pending.ca
+    return pending.ca if run.binds(case, pending) else None
 
 
 def _is_to_wait(run: Run, case: Case, decision: Keep | Pause) -> bool:
@@ -257,7 +257,7 @@ def _is_tidy(run: Run, case: Case, as_read: Entry, decision: Keep | Pause) -> bo
     """Whether there is nothing to put in order, and nothing to go on with."""
     entry = case.entry
     if isinstance(decision, Keep):
-        return entry == as_read and (replace(entry, pending=None) if decision.pinned else entry).tidy
+        return entry == as_read and (replace(entry, pending=None, aside=()) if decision.pinned else entry).tidy
     at_rest = entry.pending is None or _is_to_wait(run, case, decision)
     return entry == as_read and entry.claim is None and not entry.records and at_rest and not _is_replaced(case)
 
@@ -720,7 +720,8 @@ def _conclude(run: Run, case: Case) -> None:
     if case.error is None:
         paused = case.outcome is not None and case.outcome.outcome == "waiting"
         pending = entry.pending if paused or case.pinned else None
-        entry = replace(entry if paused else at_rest(entry, run.keeper.clock.now()), pending=pending)
+        aside = entry.aside if paused or case.pinned else ()
+        entry = replace(entry if paused else at_rest(entry, run.keeper.clock.now()), pending=pending, aside=aside)
     try:
         _write(run, case, entry)
         if case.error is None:
@@ -774,7 +775,7 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         # Paid for all the same: it is downloaded again, and only a person may order another one.
         failure = replace(failure, kind=CHAIN)
     case.entry = replace(case.entry, failure=failure)
-    again = run.decided_again(case, _bound_to(case))
+    again = run.decided_again(case, _bound_to(run, case))
     if isinstance(again, Pause):  # where one CA asked to wait, another one may be asked sooner
         failure = replace(failure, next_attempt=again.until)
         case.entry = replace(case.entry, failure=failure)

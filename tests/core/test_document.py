@@ -15,13 +15,14 @@ from certkeeper.adapters.x509 import Chains
 from certkeeper.core import accounts, certificates, journal
 from certkeeper.core.document import LARGEST, decode, encode, instant, is_name, parse_object, written
 from certkeeper.core.errors import DocumentError
-from certkeeper.core.failures import Failure
+from certkeeper.core.failures import Failure, Trouble
 from certkeeper.core.journal import Claim, Entry, PendingOrder
 from certkeeper.core.model import (
     Account,
     Certificate,
     CertificateRequest,
     Chain,
+    GivenUp,
     Revocation,
     Sealed,
     TxtRecord,
@@ -97,6 +98,23 @@ OPEN = Entry(
 PINNED = replace(HELD, pinned_since=datetime(2026, 11, 25, 8, 0, tzinfo=UTC))
 LEAF = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 REVOKING = Entry(forgotten=True, revocation=Revocation("4a1b", "00", CA, "keyCompromise", LEAF))
+TROUBLE = Trouble(
+    CA,
+    "rateLimited",
+    since=datetime(2026, 11, 22, 22, 20, tzinfo=UTC),
+    last=datetime(2026, 11, 23, 2, 20, tzinfo=UTC),
+    not_before=datetime(2026, 11, 24, 8, 20, tzinfo=UTC),
+)
+assert OPEN.pending is not None
+REMEMBERING = Entry(
+    asked_to_wait=(TROUBLE,),
+    rolled_back_to="4a1b",
+    kept_in="secretsmanager:prod",
+    aside=(replace(OPEN.pending, finalized=True),),
+    revocation=Revocation(
+        "4a1b", "00", CA, "keyCompromise", LEAF, asked=True, given_up=(GivenUp(CA, ORDER_URL), GivenUp(CA, "u", "c"))
+    ),
+)
 ACCOUNT = Account(CA, Sealed("kms", b"sealed account key", ARN), ACCOUNT_URL)
 
 
@@ -138,6 +156,10 @@ def test_a_journal_entry_of_today_with_something_to_revoke_is_read_for_ten_years
     assert journal.decode(golden("journal-revoking.json"), "example.com") == REVOKING
 
 
+def test_a_journal_entry_of_today_that_remembers_what_is_over_is_read_for_ten_years() -> None:
+    assert journal.decode(golden("journal-remembering.json"), "example.com") == REMEMBERING
+
+
 def test_an_account_of_today_is_read_for_ten_years() -> None:
     assert accounts.decode(golden("account.json"), CA) == ACCOUNT
 
@@ -150,6 +172,9 @@ def test_an_account_of_today_is_read_for_ten_years() -> None:
         pytest.param("journal-closed.json", lambda: journal.encode(Entry(), "example.com"), id="closed journal"),
         pytest.param("certificate-pinned.json", lambda: certificates.encode(PINNED), id="pinned certificate"),
         pytest.param("journal-revoking.json", lambda: journal.encode(REVOKING, "example.com"), id="revoking journal"),
+        pytest.param(
+            "journal-remembering.json", lambda: journal.encode(REMEMBERING, "example.com"), id="remembering journal"
+        ),
         pytest.param("account.json", lambda: accounts.encode(ACCOUNT), id="account"),
     ],
 )

@@ -8,8 +8,19 @@ from datetime import timedelta
 import pytest
 
 from certkeeper.core.errors import Conflict, DocumentError
-from certkeeper.core.journal import Claim, Entry, Journal, PendingOrder, Read, decode, encode, settled, worth_finishing
-from certkeeper.core.model import Account, CertificateRequest, CertificateSpec, Sealed, TxtRecord
+from certkeeper.core.journal import (
+    Claim,
+    Entry,
+    Journal,
+    PendingOrder,
+    Read,
+    decode,
+    encode,
+    settled,
+    turned_to,
+    worth_finishing,
+)
+from certkeeper.core.model import Account, CertificateRequest, CertificateSpec, FallbackCa, Sealed, TxtRecord
 from tests.fakes import CA, START, WWW, InMemoryRecords
 from tests.fakes import FakeClock as Clock
 
@@ -136,3 +147,29 @@ def test_the_role_that_leads_to_a_records_account_is_remembered() -> None:
     records = (TxtRecord("Z1", "n", "v"), TxtRecord("Z2", "n", "v", "arn:aws:iam::210987654321:role/dns"))
 
     assert decode(encode(Entry(records=records), "www"), "www").records == records
+
+
+def test_of_several_cas_each_keeps_its_own_order_that_may_be_paid_for() -> None:
+    cas = ["https://one.test/", "https://two.test/", "https://three.test/"]
+    spec = replace(WWW, ca=cas[0], fallbacks=(FallbackCa(cas[1]), FallbackCa(cas[2])))
+    one, two, three = (replace(PENDING, ca=ca, url=f"{ca}order", finalized=True) for ca in cas)
+
+    left = replace(turned_to(Entry(pending=one), spec, cas[1]), pending=two)
+    all_three = replace(turned_to(left, spec, cas[2]), pending=three)
+    back = turned_to(all_three, spec, cas[0])
+
+    assert (all_three.pending, all_three.aside) == (three, (one, two))
+    assert (back.pending, back.aside) == (one, (two, three))
+    assert turned_to(back, spec, cas[0]) == back
+    assert not Entry(aside=(one,)).closed
+
+
+@pytest.mark.parametrize(
+    "pending",
+    [PENDING, replace(PENDING, finalized=True, key_type="rsa-2048")],
+    ids=["never finalized", "not wanted any more"],
+)
+def test_what_is_not_paid_for_or_not_wanted_is_not_set_aside(pending: PendingOrder) -> None:
+    spec = replace(WWW, fallbacks=(FallbackCa("https://two.test/"),))
+
+    assert turned_to(Entry(pending=pending), spec, "https://two.test/").aside == ()

@@ -16,6 +16,7 @@ from certkeeper.core.errors import AuthorityError, DnsError
 from certkeeper.core.model import Certificate, FallbackCa, Outcome
 from certkeeper.jobs import status as statuses
 from certkeeper.jobs import survey
+from certkeeper.jobs.revoke import is_done, wish
 from certkeeper.jobs.tick import tick
 from tests.fakes import CA, SECOND_CA, WWW, Altered, World
 
@@ -171,21 +172,120 @@ def test_what_the_first_ca_has_issued_spends_nothing_of_the_next_ones_limits() -
     assert left[CA] < 5
 
 
-def test_an_order_that_may_be_paid_for_is_waited_for_however_long_its_ca_is_down() -> None:
+def finalized_at_a_ca_that_goes_down(held_before: bool = False) -> World:
+    """The first CA is at work on an order that it has got the CSR of, and nobody hears of it any more."""
     world = World()
+    if held_before:
+        ticked(world)
+        world.clock.later(61 * DAY)
     world.authority.processing = 1000
-    ticked(world)
+    assert ticked(world).error == "the CA has not done its work on the order yet"
     world.authority.trouble = DOWN
-    for _ in range(10):
-        world.clock.later(DAY)
-        ticked(world, Ask(by_name=True))
+    return world
+
+
+def recovered(world: World) -> None:
     world.authority.trouble, world.authority.processing = None, 0
-    world.authority.orders["https://ca.test/order/1"]["left"] = 0
+    for order in world.authority.orders.values():
+        order["left"] = 0
+
+
+@pytest.mark.parametrize(("held_before", "hours"), [(False, 23), (True, 70)], ids=["nothing held", "something held"])
+def test_an_order_that_may_be_paid_for_is_waited_for_for_a_day_and_for_our_patience(
+    held_before: bool, hours: int
+) -> None:
+    world = finalized_at_a_ca_that_goes_down(held_before)
+    for _ in range(hours):
+        world.clock.later(HOUR)
+        ticked(world, Ask(by_name=True))
+    asked_meanwhile = world.second.new_orders
+    recovered(world)
 
     outcome = ticked(world, Ask(by_name=True))
 
-    assert (outcome.outcome, held(world).ca) == ("renewed", CA)
-    assert (len(world.authority.issued), len(world.second.issued), world.second.new_orders) == (1, 0, 0)
+    assert (outcome.outcome, held(world).ca, asked_meanwhile) == ("renewed", CA, 0)
+    assert len(world.authority.issued) == (2 if held_before else 1)
+
+
+@pytest.mark.parametrize(("held_before", "hours"), [(False, 25), (True, 73)], ids=["nothing held", "something held"])
+def test_then_the_next_ca_is_asked_and_what_the_first_one_issued_is_left_behind(held_before: bool, hours: int) -> None:
+    world = finalized_at_a_ca_that_goes_down(held_before)
+    for _ in range(hours):
+        world.clock.later(HOUR)
+        outcome = ticked(world, Ask(by_name=True))
+    certificate = held(world)
+    recovered(world)
+    kept = ticked(world, Ask(by_name=True))
+
+    assert certificate.ca == SECOND_CA
+    assert (outcome.outcome, kept.outcome) in (("renewed", "kept"), ("kept", "kept"))
+    assert (len(world.authority.issued), len(world.second.issued)) == (2 if held_before else 1, 1)
+    assert world.keeper().journal.read("www").entry.tidy
+
+
+def test_an_order_that_was_set_aside_is_finished_if_its_ca_recovers_before_another_one_has_issued() -> None:
+    world = finalized_at_a_ca_that_goes_down()
+    world.second.trouble = AuthorityError("the CA at second.test cannot be reached")
+    for _ in range(30):
+        world.clock.later(HOUR)
+        ticked(world, Ask(by_name=True))
+    aside = world.keeper().journal.read("www").entry
+    recovered(world)
+    for _ in range(2):  # attempts go round
+        world.clock.later(HOUR)
+        ticked(world, Ask(by_name=True))
+
+    assert {one.url for one in (*aside.aside, aside.pending) if one} == {"https://ca.test/order/1"}
+    assert held(world).ca == CA
+    assert (len(world.authority.issued), world.authority.new_orders, world.second.issued) == (1, 1, [])
+    assert world.keeper().journal.read("www").entry.tidy
+
+
+def test_with_orders_that_may_be_paid_for_at_both_cas_neither_is_asked_for_another_one() -> None:
+    world = finalized_at_a_ca_that_goes_down()
+    world.second.processing = 1000
+    for hour in range(24 * 5):
+        world.clock.later(HOUR)
+        if hour > 26:
+            world.second.trouble = DOWN
+        ticked(world)
+    both = world.keeper().journal.read("www").entry
+    recovered(world)
+    world.clock.later(DAY)
+    ticked(world)
+    world.clock.later(DAY)
+    ticked(world)
+
+    assert both.pending is not None and {both.pending.ca, *(one.ca for one in both.aside)} == {CA, SECOND_CA}
+    assert held(world).ca == CA
+    assert (world.authority.new_orders, world.second.new_orders) == (1, 1)
+    assert world.keeper().journal.read("www").entry.tidy
+
+
+def test_an_order_that_was_set_aside_for_a_compromised_private_key_is_given_up_and_revoked() -> None:
+    world = World()
+    spec = replace(SPEC, reuse_private_key=True)
+    tick(world.keeper(), [spec])
+    world.clock.later(61 * DAY)
+    world.authority.processing = 1000
+    tick(world.keeper(), [spec])
+    world.authority.trouble = DOWN
+    world.second.trouble = DOWN
+    for _ in range(24 * 4):
+        world.clock.later(HOUR)
+        tick(world.keeper(), [spec])
+    aside = world.keeper().journal.read("www").entry
+    wish(world.keeper(), "www", "keyCompromise")
+    recovered(world)
+    world.second.trouble = None
+    for _ in range(3):
+        world.clock.later(DAY)
+        tick(world.keeper(), [spec])
+
+    (left,) = {one.request.spki_sha256 for one in (*aside.aside, aside.pending) if one and one.ca == CA}
+    assert held(world).chain.spki_sha256 != left
+    assert world.authority.revoked == {"0001": 1, "0002": 1}
+    assert is_done(world.keeper(), "www")
 
 
 def test_an_order_that_was_never_finalized_is_left_behind() -> None:

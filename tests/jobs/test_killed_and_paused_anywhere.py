@@ -278,3 +278,83 @@ def test_paused_anywhere_while_falling_over_and_the_other_finds_the_first_ca_rec
 
     assert outcome.outcome in ("renewed", "kept")
     assert_one_good_certificate_of_either(world)
+
+
+def left_by_the_first_ca() -> World:
+    """A world whose first CA has gone down with an order that is paid for, more than a day ago."""
+    world = World()
+    world.authority.processing = 1000
+    tick(world.keeper(), [FALLING_OVER])
+    world.authority.trouble = AuthorityError("the CA is down")
+    for _ in range(2):
+        world.clock.later(timedelta(hours=9))
+        tick(world.keeper(), [FALLING_OVER])
+    world.clock.later(timedelta(hours=9))
+    return world
+
+
+def assert_at_most_one_certificate_of_each(world: World) -> None:
+    keeper = world.keeper()
+    certificate, _ = keeper.certificates.read("www")
+
+    assert (len(world.authority.issued), world.authority.new_orders) == (1, 1)
+    assert len(world.second.issued) <= 1
+    assert certificate is not None
+    assert certificate.ca == SECOND_CA or not world.second.issued
+    assert keeper.journal.read("www").entry.tidy
+    assert world.dns.records == set()
+
+
+def recovered(world: World) -> None:
+    world.authority.trouble, world.authority.processing = None, 0
+    for order in world.authority.orders.values():
+        order["left"] = 0
+
+
+def test_the_moments_cover_a_whole_fall_over_from_an_order_that_is_paid_for() -> None:
+    world = left_by_the_first_ca()
+    fate = Fate(MOMENTS.stop, after=False, happening=killed)
+
+    (outcome,) = tick(world.keeper(fate), [FALLING_OVER]).outcomes
+
+    assert (outcome.outcome, len(world.second.issued)) == ("renewed", 1)
+    assert 20 < fate.calls < MOMENTS.stop
+
+
+@pytest.mark.parametrize("comes_back", [False, True], ids=["still down", "recovered"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_anywhere_while_leaving_a_paid_order_each_ca_issues_at_most_once(
+    moment: int, after: bool, comes_back: bool
+) -> None:
+    world = left_by_the_first_ca()
+    with suppress(Killed):
+        tick(world.keeper(Fate(moment, after, killed)), [FALLING_OVER])
+    if comes_back:
+        recovered(world)
+    world.clock.later(timedelta(hours=1))
+
+    (outcome,) = tick(world.keeper(), [FALLING_OVER]).outcomes
+
+    assert outcome.outcome in ("renewed", "kept")
+    assert_at_most_one_certificate_of_each(world)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_paused_anywhere_while_leaving_a_paid_order_and_the_other_finds_its_ca_recovered(
+    moment: int, after: bool
+) -> None:
+    world = left_by_the_first_ca()
+
+    def another() -> None:
+        recovered(world)
+        world.clock.later(timedelta(minutes=16))
+        tick(world.keeper(), [FALLING_OVER])
+
+    (outcome,) = tick(world.keeper(Fate(moment, after, another)), [FALLING_OVER]).outcomes
+    world.clock.later(timedelta(hours=1))
+    tick(world.keeper(), [FALLING_OVER])
+
+    assert outcome.outcome in ("renewed", "kept")
+    assert_at_most_one_certificate_of_each(world)
