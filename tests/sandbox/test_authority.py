@@ -82,19 +82,23 @@ def test_a_ca_proves_by_dns_01_over_our_name_server_and_its_chain_leads_to_its_r
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_ca_answers_at_the_same_address_after_a_restart(
+def test_a_ca_answers_at_the_same_address_after_a_restart_and_has_forgotten_everything(
     kind: Callable[[str, TestTls], Authority], tls: TestTls, dns: TxtServer
 ) -> None:
     ca = kind(dns.address, tls)
+    client = Client(ca.directory_url, tls, dns)
     try:
-        before = ca.directory_url
+        client.register()
+        root = ca.roots_pem()
         ca.restart()
-        client = Client(before, tls, dns)
-        client.close()
+        with pytest.raises(messages.Error, match="accountDoesNotExist"):
+            client.obtain("ca.example.com", profile="classic" if ca.has_profiles else None)
+        after = ca.roots_pem()
     finally:
+        client.close()
         ca.close()
 
-    assert "newOrder" in client.directory.to_json()
+    assert after != root
 
 
 @pytest.mark.parametrize("kind", KINDS)
