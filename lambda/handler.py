@@ -79,16 +79,17 @@ def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     ask = Ask(by_name=bool(names), force=_flag(event, "force"), spend_reserve=_flag(event, "spend_reserve"))
     if _flag(event, "staging"):
         return _rehearsed(settings.rehearsal(names), deadline)
+    waited_for = "names" in event and "restarts" not in event
     tell = lambda name, doing: log({"name": name, "doing": doing})  # noqa: E731 - shorter than a function
     with wiring.wired(settings, deadline, tell, door="function", aws=aws) as wired:
-        report = tick(wired.keeper, specs, ask)
+        report = tick(wired.keeper, specs, ask, waited_for=waited_for)
         _log(report)
-        if report.trouble is not None and all(one.outcome == "failed" for one in report.outcomes):
+        if report.trouble is not None and _counted(report).keys() <= {"failed"}:
             # Before the gauges: a run that did nothing must not count as one that ended well.
             raise TickError(f"{report.trouble.message}; {report.trouble.hint}")
         _watched(wired.keeper.records, report, settings)
     _goes_on(report, event, ask)
-    return _answered(report, waited_for="names" in event and "restarts" not in event)
+    return _answered(report, waited_for=waited_for)
 
 
 def _answered(report: Report, *, waited_for: bool) -> dict[str, Any]:
@@ -262,7 +263,7 @@ def _log(report: Report) -> None:
 
 
 def _counted(report: Report) -> dict[str, int]:
-    counts: dict[str, int] = {}
+    counts = dict(report.left_out)
     for one in report.outcomes:
         counts[one.outcome] = counts.get(one.outcome, 0) + 1
     return counts

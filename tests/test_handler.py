@@ -73,6 +73,7 @@ class Deployment:
     report: Report
     capsys: pytest.CaptureFixture[str]
     asked: list[Any] = field(default_factory=list)
+    waited_for: list[bool] = field(default_factory=list)
 
     def call(self, event: object = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         answer = door.handler(event, Context())
@@ -104,8 +105,9 @@ def _deployment(
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "certkeeper")
     deployment = Deployment(FakeNotices(), FakeFunction(), Report((KEPT,), START, index=INDEX), capsys)
 
-    def ticked(keeper: object, specs: object, ask: object) -> Report:
+    def ticked(keeper: object, specs: object, ask: object, *, waited_for: bool) -> Report:
         deployment.asked.append((specs, ask))
+        deployment.waited_for.append(waited_for)
         return deployment.report
 
     def notices(topic: str) -> Notices:
@@ -371,6 +373,18 @@ def test_an_index_that_cannot_be_noted_counts_as_failing(deployment: Deployment)
     assert gauges(log)["CertificatesFailing"] == 1
     # Nobody knows, and an alarm that rings would take a 0 for good news.
     assert "CertificatesUrgent" not in gauges(log)
+
+
+def test_names_that_nobody_waits_for_are_counted_and_are_no_failures(deployment: Deployment) -> None:
+    deployment.report = Report((), START, StoreError("the index cannot be noted", "look"), left_out={"kept": 9})
+
+    answer, log = deployment.call()
+    deployment.call({"names": []})
+    deployment.call({"names": ["www"], "restarts": 1})
+
+    assert answer["outcomes"] == {"kept": 9}
+    assert gauges(log)["TickCompleted"] == 1
+    assert deployment.waited_for == [False, True, False]
 
 
 def test_a_store_out_of_reach_is_a_run_that_could_not_run_and_the_alarm_hears_of_none(deployment: Deployment) -> None:

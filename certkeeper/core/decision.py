@@ -117,13 +117,23 @@ def due_time(held: Held) -> datetime:
     return held.due
 
 
+def due_at_the_earliest(held: Held) -> datetime:
+    """An instant that `due_time` is not before. It costs a tenth of that, and of many names most are not due by far."""
+    if held.pinned_since is not None or not isinstance(held.information, ari.Window):
+        return due_time(held)
+    return min(held.information.start, _floor(held.validity))
+
+
+def _floor(validity: Validity) -> datetime:
+    return validity.not_after - validity.lifetime / 20
+
+
 def _due(held: Held) -> datetime:
     if held.pinned_since is not None:
         return min(held.validity.not_after - held.validity.lifetime / 10, _wanted_back(held))
     if not isinstance(held.information, ari.Window):
         return renewal_time(held.validity)
-    floor = held.validity.not_after - held.validity.lifetime / 20
-    return min(ari.instant(held.information, held.serial_number, PERIOD), floor)
+    return min(ari.instant(held.information, held.serial_number, PERIOD), _floor(held.validity))
 
 
 def _wanted_back(held: Held) -> datetime:
@@ -192,6 +202,12 @@ def decide(
             return Renew(f"{reason}; from {host(one.ca)} instead of {host(spec.ca)}", one.ca)
         pauses.append(pause)
     return min(pauses, key=lambda pause: pause.until.timestamp() if pause.until else float("inf"))
+
+
+def is_surely_kept(spec: CertificateSpec, held: Held, now: datetime) -> bool:
+    """Whether `decide` would keep what is held, unless it is forced not to; False where it takes more to tell."""
+    at_rest = held.revoking is None and held.pinned_since is None
+    return at_rest and now < due_at_the_earliest(held) and _what_changed(spec, held) is None
 
 
 def _runaway(spec: CertificateSpec, held: Held, now: datetime, reason: str, ledger: Ledger) -> Pause | None:
@@ -349,6 +365,8 @@ def is_emergency(held: Held | None, now: datetime) -> bool:
 
 def overdue(held: Held, now: datetime) -> bool:
     """Whether less than half of the time between renewal time and expiry is left."""
+    if now < due_at_the_earliest(held):
+        return False
     due = due_time(held)
     return now >= due + (held.validity.not_after - due) / 2
 
@@ -380,7 +398,7 @@ def _what_changed(spec: CertificateSpec, held: Held) -> str | None:
         return f"key type changed from {held.key_type} to {spec.key_type}"
     if held.sealing is not None and held.sealing != spec.sealing:
         return f"sealing changed from {held.sealing} to {spec.sealing}"
-    if held.ca not in spec.cas:
+    if held.ca != spec.ca and held.ca not in spec.cas:
         return "the CA changed"
     wanted = spec.profile if held.ca == spec.ca else spec.at(held.ca).profile
     if held.profile != wanted:
@@ -405,7 +423,7 @@ def in_date(held: Held | None, now: datetime) -> bool:
 
 def under_the_floor(held: Held, now: datetime) -> bool:
     """Whether less than 1/20 of the lifetime is left, expired included: nothing may hold an attempt back."""
-    return now >= held.validity.not_after - held.validity.lifetime / 20
+    return now >= _floor(held.validity)
 
 
 def state(spec: CertificateSpec | None, held: Held | None, failure: Failure | None, now: datetime) -> str:

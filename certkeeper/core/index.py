@@ -14,7 +14,7 @@ from typing import Any
 
 from certkeeper.core import ari, failures
 from certkeeper.core.budget import Ledger, Limits, Spent, with_issued
-from certkeeper.core.decision import Ask, Held, Keep, Pause, Renew, decide
+from certkeeper.core.decision import Ask, Held, Keep, Pause, Renew, decide, is_surely_kept
 from certkeeper.core.document import FORMAT, instant, written
 from certkeeper.core.errors import DocumentError
 from certkeeper.core.failures import Failure, Trouble
@@ -93,6 +93,16 @@ def put(
     for ca, hold in waits:
         if hold.since is not None:
             ledger.hold(ca, hold)
+
+
+NOTHING = Facts()
+
+
+def is_idle(spec: CertificateSpec, facts: Facts, now: datetime, ask: Ask) -> bool:
+    """Whether `nothing_to_do` would keep what is held as it is not due yet; False where it takes more to tell."""
+    if facts.held is None or facts.failure is not None or facts.open or facts.unreadable is not None or ask.force:
+        return False
+    return is_surely_kept(spec, facts.held, now)
 
 
 def nothing_to_do(

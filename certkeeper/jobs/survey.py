@@ -14,7 +14,7 @@ from certkeeper.core.ari import Information, Silence, Window
 from certkeeper.core.decision import Held
 from certkeeper.core.document import is_name
 from certkeeper.core.errors import Conflict, DocumentError, StoreError
-from certkeeper.core.index import Facts, Index
+from certkeeper.core.index import NOTHING, Facts, Index
 from certkeeper.core.journal import Entry
 from certkeeper.core.model import Certificate
 from certkeeper.jobs.case import kept_elsewhere, told_of
@@ -28,7 +28,7 @@ def refreshed(keeper: Keeper) -> Index:
     index, version = indexes.read(keeper.records)
     certificates, journal = keeper.certificates.versions(), keeper.journal.versions()
     names = sorted({*certificates, *journal})
-    known = {name: index.facts.get(name, Facts()) for name in names}
+    known = {name: index.facts.get(name, NOTHING) for name in names}
     changed = [name for name in names if known[name].versions != (certificates.get(name), journal.get(name))]
     # What cannot be a name is not ours: S3's console, for one, makes an object of each "folder".
     ours = [name for name in changed if is_name(name)]
@@ -40,7 +40,7 @@ def refreshed(keeper: Keeper) -> Index:
 
 def _still_informed(before: Mapping[str, Facts], now: Mapping[str, Facts]) -> dict[str, Facts]:
     """Facts that were read again, with what the CA has said of certificates that are the same as before."""
-    return {name: _carried(before.get(name, Facts()).held, facts) for name, facts in now.items()}
+    return {name: _carried(before.get(name, NOTHING).held, facts) for name, facts in now.items()}
 
 
 def _carried(before: Held | None, facts: Facts) -> Facts:

@@ -31,7 +31,7 @@ from certkeeper.core.errors import (
     OutOfTime,
     StoreError,
 )
-from certkeeper.core.index import Index, ledger_of, nothing_to_do
+from certkeeper.core.index import Index, is_idle, ledger_of, nothing_to_do
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, at_rest, is_wanted, settled, worth_finishing
 from certkeeper.core.model import (
     Account,
@@ -72,7 +72,8 @@ FORGOTTEN = "it was forgotten a moment ago; settings that still name it are obta
 class Report:
     """What a tick did, in the order of the settings. `trouble` is what kept the index from being read or noted.
 
-    `left_out` says of a tick that was told by the function how many outcomes of each sort its answer had no room for.
+    `left_out` says how many outcomes of each sort are not among them: of a tick that was told by the function, those
+    that its answer had no room for; of one that nobody waits for, those of names for which there was nothing to do.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -82,7 +83,9 @@ class Report:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = None) -> Report:
+def tick(
+    keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = None, *, waited_for: bool = True
+) -> Report:
     """Bring every name of `specs` into the state that is wanted of it. Raises nothing but programming errors.
 
     Unless it asks by name, `specs` are all that the settings want: what else is under way is tidied up.
@@ -90,10 +93,13 @@ def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = Non
     ask = ask or Ask()
     index, trouble = _refreshed(keeper, specs)
     now = keeper.clock.now()
-    outcomes, todo = {}, []
+    outcomes, todo, idle = {}, [], 0
     ledger = ledger_of(index, keeper.limits)
     for spec in specs:
         facts = index.facts.get(spec.name)
+        if not waited_for and facts is not None and is_idle(spec, facts, now, ask):
+            idle += 1
+            continue
         decision = nothing_to_do(spec, facts, now, ask, ledger)
         if facts is None or decision is None:
             todo.append(Case(spec, ask, ask.by_name, facts.held if facts else None))
@@ -109,7 +115,8 @@ def tick(keeper: Keeper, specs: Sequence[CertificateSpec], ask: Ask | None = Non
 
     if trouble is None:
         index, trouble = survey.note(keeper, index, [*(case.spec.name for case in todo), *retired], run.closed)
-    return Report(tuple(outcomes[spec.name] for spec in specs), keeper.clock.now(), trouble, index)
+    told_of = tuple(outcomes[spec.name] for spec in specs if spec.name in outcomes)
+    return Report(told_of, keeper.clock.now(), trouble, index, {"kept": idle} if idle else {})
 
 
 def _refreshed(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Index, StoreError | None]:

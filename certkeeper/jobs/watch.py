@@ -16,11 +16,9 @@ from certkeeper.core.budget import EXACT_SET, Limits
 from certkeeper.core.decision import overdue
 from certkeeper.core.errors import CertkeeperError
 from certkeeper.core.gauges import Concern, Gauges, Notice
-from certkeeper.core.index import Facts, Index
+from certkeeper.core.index import NOTHING, Facts, Index
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.ports import Notices, Records
-
-NOTHING = Facts()
 
 
 @dataclass(frozen=True)

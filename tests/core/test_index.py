@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +13,11 @@ import pytest
 
 from certkeeper.core import ari, index
 from certkeeper.core.budget import EXACT_SET, Hold, Limit, Limits, by_certificate
-from certkeeper.core.decision import Ask, Held
+from certkeeper.core.decision import Ask, Held, Keep, due_at_the_earliest, due_time, overdue
 from certkeeper.core.errors import DocumentError, StoreError
 from certkeeper.core.failures import Failure, Trouble
-from certkeeper.core.index import Facts, Index, ledger_of, nothing_to_do
-from certkeeper.core.model import Validity
+from certkeeper.core.index import Facts, Index, is_idle, ledger_of, nothing_to_do
+from certkeeper.core.model import CertificateSpec, FallbackCa, Validity
 from tests.fakes import CA, START, WWW, FaultyRecords, InMemoryRecords
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -168,3 +169,65 @@ def test_facts_that_have_not_changed_are_written_as_they_were_read() -> None:
     assert again.partition(names)[2] == text.partition(names)[2]
     assert (index.decode(again).facts, index.decode(again).as_of) == (read.facts, START + HOUR)
     assert index.decode(changed).facts == {"www": Facts("c3", "j1"), "api": awkward}
+
+
+def any_name(rng: random.Random) -> tuple[CertificateSpec, Facts]:
+    """Wanted and held as they mostly are, with one or the other thing out of the usual."""
+
+    spec = replace(
+        WWW,
+        identifiers=rng.choice([WWW.identifiers, WWW.identifiers[::-1], ("api.test",)]),
+        profile=rng.choice([None, None, None, "tlsserver"]),
+        fallbacks=rng.choice([(), (FallbackCa("https://other.test/directory", "tlsserver"),)]),
+        sealing=rng.choice(["kms", "kms", "store"]),
+    )
+    begin = START + rng.uniform(-3, 3) * DAY
+    validity = Validity(begin, begin + rng.choice([timedelta(hours=160), 45 * DAY, 90 * DAY]))
+    start = begin + validity.lifetime * rng.uniform(-0.1, 1.1)
+    window = ari.Window(start, start + rng.choice([timedelta(0), HOUR, 2 * DAY]), START + HOUR)
+    held = Held(
+        identifiers=WWW.identifiers,
+        key_type=rng.choice(["ecdsa-p256", "ecdsa-p256", None, "rsa-2048"]),
+        profile=rng.choice([None, None, "tlsserver"]),
+        ca=rng.choice([CA, CA, CA, "https://other.test/directory", "https://acme-staging.test/directory"]),
+        validity=validity,
+        serial_number=f"{rng.randrange(2**64):x}",
+        issuer="E1",
+        order_url=None,
+        certificate_id="x.y",
+        information=rng.choice([window, window, None, ari.Silence(START)]),
+        sealing=rng.choice([None, "kms"]),
+        pinned_since=rng.choice([None, None, None, START]),
+        revoking=rng.choice([None, None, None, "superseded"]),
+    )
+    facts = Facts(
+        "v1",
+        "v2",
+        rng.choice([held, held, held, held, None]),
+        rng.choice([None, None, None, FAILURE]),
+        open=rng.random() < 0.1,
+        unreadable=rng.choice([None, None, None, None, "?"]),
+    )
+    return spec, facts
+
+
+def test_what_is_told_to_be_idle_at_a_glance_is_kept_by_the_whole_decision() -> None:
+    rng = random.Random(5)
+    idle, kept = 0, 0
+
+    for _ in range(20_000):
+        spec, facts = any_name(rng)
+        now = START + rng.uniform(0, 100) * DAY
+        ask = Ask(by_name=rng.random() < 0.2, force=rng.random() < 0.1)
+        decision = nothing_to_do(spec, facts, now, ask)
+        kept += isinstance(decision, Keep)
+        if is_idle(spec, facts, now, ask):
+            idle += 1
+            assert facts.held is not None
+            assert decision == Keep(due_time(facts.held))
+        if facts.held is not None:
+            due, end = due_time(facts.held), facts.held.validity.not_after
+            assert due_at_the_earliest(facts.held) <= due
+            assert overdue(facts.held, now) is (now >= due + (end - due) / 2)
+
+    assert 100 < idle < kept

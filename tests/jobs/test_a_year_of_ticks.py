@@ -27,7 +27,15 @@ class Year:
     ticks: int = 0
 
 
-def lived(specs: tuple[CertificateSpec, ...], lifetime: timedelta, seed: int, days: int, *, leaping: bool) -> Year:
+def lived(
+    specs: tuple[CertificateSpec, ...],
+    lifetime: timedelta,
+    seed: int,
+    days: int,
+    *,
+    leaping: bool,
+    waited_for: bool = True,
+) -> Year:
     """Tick every hour, one in twenty of them failing.
 
     `leaping` leaves those ticks out before which every name has said that there is nothing to do.
@@ -47,7 +55,7 @@ def lived(specs: tuple[CertificateSpec, ...], lifetime: timedelta, seed: int, da
         at = begin + hour * HOUR + timedelta(seconds=of_this_hour.uniform(-120, 120))
         world.clock.later(at - world.clock.now())
         authority.broken = of_this_hour.random() < 0.05
-        outcomes = tick(replace(world.keeper(), limits={CA: LIMITS}), specs).outcomes
+        outcomes = tick(replace(world.keeper(), limits={CA: LIMITS}), specs, waited_for=waited_for).outcomes
         year.ticks += 1
         year.waited |= {one.name for one in outcomes if one.not_after is None}
         if not any(start <= world.clock.now() < end + 4 * HOUR for start, end in outages):
@@ -81,6 +89,13 @@ def test_leaving_quiet_ticks_out_changes_nothing() -> None:
     assert years[0].authority.instants == years[1].authority.instants
     assert len(years[0].authority.instants) >= 6
     assert years[1].ticks < years[0].ticks / 4
+
+
+def test_ticks_that_nobody_waits_for_renew_at_the_same_instants() -> None:
+    asked, unasked = (lived(MANY[:2], 20 * DAY, 7, 45, leaping=False, waited_for=one) for one in (True, False))
+
+    assert unasked.authority.instants == asked.authority.instants
+    assert len(asked.authority.instants) >= 6
 
 
 @pytest.mark.parametrize(
