@@ -88,7 +88,8 @@ def tick(
 ) -> Report:
     """Bring every name of `specs` into the state that is wanted of it. Raises nothing but programming errors.
 
-    Unless it asks by name, `specs` are all that the settings want: what else is under way is tidied up.
+    Unless it asks by name, `specs` are all that the settings want: what else is under way is tidied up. If it is not
+    waited for, names for which there is nothing to do are only counted.
     """
     ask = ask or Ask()
     index, trouble = _refreshed(keeper, specs)
