@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from typing import Any
 
+import botocore.loaders
+import botocore.session
 import pytest
 
 # Images of containers like to forbid byte code; every Python that a test starts then compiles all that it imports, and
 # every worker rewrites every test: a third of the whole time.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Each session of botocore reads anew what AWS's services look like, which takes five times as long as the client it is
+# for. All tests of a process share what was read.
+botocore.session.create_loader = cache(botocore.loaders.create_loader)
 
 ON_CI = os.environ.get("CI") == "true"
 
