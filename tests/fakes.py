@@ -7,7 +7,10 @@ keeper or stops it while somebody else runs.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
+import inspect
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from math import ceil
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from certkeeper.core.ari import Information
 from certkeeper.core.caa import CaaRecord
@@ -594,7 +597,10 @@ class Killed(BaseException):
 class Fate:
     """Lets something happen before or after call number `moment` of any port."""
 
+    made: ClassVar[list[Fate]] = []
+
     def __init__(self, moment: int, after: bool, happening: Callable[[], None]) -> None:
+        self.made.append(self)
         self.moment = moment
         self.after = after
         self.happening = happening
@@ -641,3 +647,30 @@ class _Fated:
 
 def killed() -> None:
     raise Killed
+
+
+def every_moment(test: Callable[..., None]) -> Callable[..., None]:
+    """Runs a test with each `moment` from 1 on (with `after` both ways), up to the first that its `Fate` does not see.
+
+    All are one test to pytest: to keep hundreds apart would take as long as to run them.
+    """
+    signature = inspect.signature(test)
+    given = [one for name, one in signature.parameters.items() if name not in ("moment", "after")]
+    both: list[dict[str, bool]] = [{"after": False}, {"after": True}] if "after" in signature.parameters else [{}]
+
+    @functools.wraps(test)
+    def at_every_moment(**arguments: Any) -> None:
+        for moment in itertools.count(1):
+            Fate.made.clear()
+            for how in both:
+                try:
+                    test(moment=moment, **how, **arguments)
+                except BaseException as error:
+                    error.add_note(f"moment {moment}, {how}")
+                    raise
+            if not any(fate.came for fate in Fate.made if fate.moment == moment):
+                break
+        assert 4 < moment < 100, "the moments do not cover what is tried"
+
+    vars(at_every_moment)["__signature__"] = signature.replace(parameters=given)
+    return at_every_moment

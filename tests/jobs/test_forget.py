@@ -13,9 +13,8 @@ from certkeeper.core.journal import Entry
 from certkeeper.jobs.forget import forget, is_stored
 from certkeeper.jobs.status import status
 from certkeeper.jobs.tick import tick
-from tests.fakes import API, WWW, Fate, FaultyRecords, Killed, World, killed
+from tests.fakes import API, WWW, Fate, FaultyRecords, Killed, World, every_moment, killed
 
-FORGETTING = range(1, 20)
 ISSUING = range(1, 45)
 HOUR = timedelta(hours=1)
 
@@ -107,8 +106,7 @@ def test_a_journal_that_cannot_be_read_disturbs_nobody() -> None:
     assert outcome.outcome == "renewed"
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", ISSUING)
+@every_moment
 def test_killed_anywhere_while_tidying_up_it_is_done_by_a_later_run(moment: int, after: bool) -> None:
     world = presenting()
     world.clock.later(HOUR)
@@ -201,17 +199,7 @@ def test_a_person_who_names_it_obtains_it_at_once() -> None:
     assert outcome.outcome == "renewed"
 
 
-def test_the_moments_cover_a_whole_forgetting() -> None:
-    world = presenting()
-    fate = Fate(FORGETTING.stop, after=False, happening=killed)
-
-    forget(world.keeper(fate), "www")
-
-    assert 8 < fate.calls < FORGETTING.stop
-
-
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", FORGETTING)
+@every_moment
 def test_killed_anywhere_it_can_be_repeated(moment: int, after: bool) -> None:
     world = World()
     tick(world.keeper(), [WWW])
@@ -232,8 +220,7 @@ def test_killed_anywhere_it_can_be_repeated(moment: int, after: bool) -> None:
 
 
 @pytest.mark.parametrize("held", [False, True], ids=["first", "renewal"])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", ISSUING)
+@every_moment
 def test_a_tick_that_is_paused_anywhere_while_a_name_is_forgotten_does_not_bring_it_back(
     moment: int, after: bool, held: bool
 ) -> None:
@@ -264,8 +251,7 @@ def test_a_tick_that_is_paused_anywhere_while_a_name_is_forgotten_does_not_bring
         assert of_www(world) == ["journal/www"]
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", FORGETTING)
+@every_moment
 def test_forgetting_that_is_paused_anywhere_while_a_tick_with_the_new_settings_runs_comes_to_its_end(
     moment: int, after: bool
 ) -> None:

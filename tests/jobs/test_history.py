@@ -20,9 +20,8 @@ from certkeeper.jobs.history import history, release, rollback
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.status import plan, status
 from certkeeper.jobs.tick import tick
-from tests.fakes import CA, START, WWW, Altered, FakeSealer, Fate, FaultyRecords, Killed, World, killed
+from tests.fakes import CA, START, WWW, Altered, FakeSealer, Fate, FaultyRecords, Killed, World, every_moment, killed
 
-MOMENTS = range(1, 32)
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
 
@@ -79,8 +78,7 @@ def test_a_certificate_is_stored_though_the_one_before_cannot_be_kept_and_that_i
     assert held(world).chain.serial_number == "0003"
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", range(1, 45))
+@every_moment
 def test_killed_anywhere_in_a_renewal_no_earlier_certificate_is_lost_and_at_most_one_is_too_many(
     moment: int, after: bool
 ) -> None:
@@ -452,16 +450,7 @@ def test_a_tick_that_comes_while_a_rollback_is_at_work_leaves_the_name_alone() -
 # Killed and paused anywhere.
 
 
-def test_the_moments_cover_a_whole_rollback() -> None:
-    fate = Fate(MOMENTS.stop, after=False, happening=killed)
-
-    rollback(renewed(times=3).keeper(fate), "www")
-
-    assert 12 < fate.calls < MOMENTS.stop
-
-
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_killed_anywhere_a_rollback_has_happened_or_not_and_can_be_repeated(moment: int, after: bool) -> None:
     world = renewed(times=3)
     target = history(world.keeper(), "www")[1].revision
@@ -483,8 +472,7 @@ def test_killed_anywhere_a_rollback_has_happened_or_not_and_can_be_repeated(mome
 
 
 @pytest.mark.parametrize("ask", [Ask(), Ask(by_name=True), Ask(by_name=True, force=True)], ids=["due", "name", "force"])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_a_rollback_that_is_paused_anywhere_while_a_tick_runs_ends_pinned_or_says_why(
     moment: int, after: bool, ask: Ask
 ) -> None:
@@ -510,8 +498,7 @@ def test_a_rollback_that_is_paused_anywhere_while_a_tick_runs_ends_pinned_or_say
         assert ask.force and held(world).chain.serial_number == "0003"
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", range(1, 45))
+@every_moment
 def test_a_renewal_that_is_paused_anywhere_while_a_person_rolls_back_does_not_undo_it(moment: int, after: bool) -> None:
     world = renewed(times=1, every=10 * DAY)
     world.clock.later(61 * DAY)

@@ -17,7 +17,7 @@ from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.revoke import wish
 from certkeeper.jobs.status import plan, status
 from certkeeper.jobs.tick import tick
-from tests.fakes import API, WWW, Fate, InMemoryRecords, Killed, World, killed
+from tests.fakes import API, WWW, Fate, InMemoryRecords, Killed, World, every_moment, killed
 
 SECRETS = "secretsmanager:prod"
 FORCED = Ask(by_name=True, force=True)
@@ -93,8 +93,7 @@ def test_nothing_else_is_done_with_what_is_not_there(act: Callable[[Keeper], obj
         act(moved.keeper())
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", range(1, 45))
+@every_moment
 def test_killed_anywhere_in_a_forced_move_the_next_one_finishes_it_with_one_certificate(
     moment: int, after: bool
 ) -> None:

@@ -12,7 +12,7 @@ from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError
 from certkeeper.core.model import FallbackCa
 from certkeeper.jobs.tick import tick
-from tests.fakes import API, SECOND_CA, WWW, FakeSealer, Fate, Killed, World, killed
+from tests.fakes import API, SECOND_CA, WWW, FakeSealer, Fate, Killed, World, every_moment, killed
 
 MOMENTS = range(1, 45)
 HOW = pytest.mark.parametrize(("by_name", "reuse_orders"), [(True, False), (False, False), (True, True), (False, True)])
@@ -46,8 +46,7 @@ def test_the_moments_cover_a_whole_first_issuance() -> None:
 
 @HOW
 @pytest.mark.parametrize("certificate_first", [False, True])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_killed_anywhere_the_next_run_finishes_the_same_order(
     moment: int, after: bool, certificate_first: bool, by_name: bool, reuse_orders: bool
 ) -> None:
@@ -63,8 +62,7 @@ def test_killed_anywhere_the_next_run_finishes_the_same_order(
     assert_one_good_certificate(world)
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_killed_anywhere_in_a_renewal_costs_one_certificate_and_never_the_old_one(moment: int, after: bool) -> None:
     world = World()
     tick(world.keeper(), [WWW])
@@ -80,8 +78,7 @@ def test_killed_anywhere_in_a_renewal_costs_one_certificate_and_never_the_old_on
     assert_one_good_certificate(world, issued=2)
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_a_forced_renewal_that_was_killed_is_finished_by_the_schedule_or_was_never_paid_for(
     moment: int, after: bool
 ) -> None:
@@ -100,7 +97,7 @@ def test_a_forced_renewal_that_was_killed_is_finished_by_the_schedule_or_was_nev
     assert len(world.authority.issued) <= 2
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_a_killed_run_is_taken_over_by_the_schedule_only_when_its_claim_has_expired(moment: int) -> None:
     world = World()
     with suppress(Killed):
@@ -120,8 +117,7 @@ def test_a_killed_run_is_taken_over_by_the_schedule_only_when_its_claim_has_expi
 
 
 @HOW
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_paused_anywhere_while_another_runs_to_the_end(
     moment: int, after: bool, by_name: bool, reuse_orders: bool
 ) -> None:
@@ -155,7 +151,7 @@ def test_reading_the_certificate_before_the_journal_issues_no_second_one_but_is_
     assert errors == {None, "the store still shows an older certificate than was written"}
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_two_keepers_killed_one_after_the_other_still_cost_one_certificate(moment: int) -> None:
     world = World(reuse_orders=True)
     for later in (0, 3):
@@ -220,8 +216,7 @@ def test_the_moments_cover_a_whole_fall_over() -> None:
 
 
 @pytest.mark.parametrize("recovered", [False, True], ids=["still down", "recovered"])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_killed_anywhere_while_falling_over_one_certificate_comes_of_one_ca(
     moment: int, after: bool, recovered: bool
 ) -> None:
@@ -239,8 +234,7 @@ def test_killed_anywhere_while_falling_over_one_certificate_comes_of_one_ca(
 
 
 @pytest.mark.parametrize("reuse_orders", [False, True])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_the_first_ca_failing_anywhere_costs_no_second_certificate(
     moment: int, after: bool, reuse_orders: bool
 ) -> None:
@@ -262,8 +256,7 @@ def test_the_first_ca_failing_anywhere_costs_no_second_certificate(
     assert_one_good_certificate_of_either(world)
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_paused_anywhere_while_falling_over_and_the_other_finds_the_first_ca_recovered(
     moment: int, after: bool
 ) -> None:
@@ -322,8 +315,7 @@ def test_the_moments_cover_a_whole_fall_over_from_an_order_that_is_paid_for() ->
 
 
 @pytest.mark.parametrize("comes_back", [False, True], ids=["still down", "recovered"])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_killed_anywhere_while_leaving_a_paid_order_each_ca_issues_at_most_once(
     moment: int, after: bool, comes_back: bool
 ) -> None:
@@ -340,8 +332,7 @@ def test_killed_anywhere_while_leaving_a_paid_order_each_ca_issues_at_most_once(
     assert_at_most_one_certificate_of_each(world)
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_paused_anywhere_while_leaving_a_paid_order_and_the_other_finds_its_ca_recovered(
     moment: int, after: bool
 ) -> None:

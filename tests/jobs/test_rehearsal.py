@@ -6,13 +6,11 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
-
 from certkeeper.core.errors import AuthorityError
 from certkeeper.core.model import Outcome
 from certkeeper.jobs.rehearsal import rehearse
 from certkeeper.jobs.tick import tick
-from tests.fakes import API, SECOND_CA, WWW, Fate, FaultyRecords, Killed, World, killed
+from tests.fakes import API, SECOND_CA, WWW, Fate, FaultyRecords, Killed, World, every_moment, killed
 
 STAGED = replace(WWW, ca=SECOND_CA)
 
@@ -89,8 +87,7 @@ def test_a_store_that_cannot_be_read_has_no_account_to_rehearse_with() -> None:
     assert world.second.new_orders == 0
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", range(1, 30))
+@every_moment
 def test_killed_anywhere_a_rehearsal_disturbs_no_name(moment: int, after: bool) -> None:
     world = World()
     tick(world.keeper(), [WWW])

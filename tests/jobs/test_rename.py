@@ -16,9 +16,8 @@ from certkeeper.core.model import Certificate
 from certkeeper.jobs.rename import copied, refuse_what_is_to_be_revoked
 from certkeeper.jobs.revoke import wish
 from certkeeper.jobs.tick import tick
-from tests.fakes import WWW, Fate, Killed, World, killed
+from tests.fakes import WWW, Fate, Killed, World, every_moment, killed
 
-COPYING = range(1, 15)
 OLD = replace(WWW, sealing="store")
 NEW = replace(OLD, name="new")
 
@@ -92,17 +91,7 @@ def test_what_is_to_be_revoked_gets_no_other_name_under_which_it_would_be_kept()
     assert world.keeper().journal.read("new").version is None
 
 
-def test_the_moments_cover_a_whole_renaming() -> None:
-    world = issued()
-    fate = Fate(COPYING.stop, after=False, happening=killed)
-
-    copied(world.keeper(fate), "www", "new")
-
-    assert 5 < fate.calls < COPYING.stop
-
-
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", COPYING)
+@every_moment
 def test_killed_anywhere_it_can_be_repeated(moment: int, after: bool) -> None:
     world = issued()
     with suppress(Killed):
@@ -113,8 +102,7 @@ def test_killed_anywhere_it_can_be_repeated(moment: int, after: bool) -> None:
     assert_held_under_both_names(world)
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", COPYING)
+@every_moment
 def test_paused_anywhere_while_the_schedule_runs_a_good_certificate_is_held(moment: int, after: bool) -> None:
     world = issued()
 

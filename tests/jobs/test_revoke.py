@@ -18,7 +18,7 @@ from certkeeper.jobs.revoke import is_done, wish, withdraw, without_replacement
 from certkeeper.jobs.rollover import rolled_over
 from certkeeper.jobs.status import plan, status
 from certkeeper.jobs.tick import tick
-from tests.fakes import CA, SECOND_CA, WWW, Altered, FakeClock, FakeSealer, Fate, Killed, World, killed
+from tests.fakes import CA, SECOND_CA, WWW, Altered, FakeClock, FakeSealer, Fate, Killed, World, every_moment, killed
 
 MOMENTS = range(1, 50)
 REUSING = replace(WWW, reuse_private_key=True)
@@ -449,8 +449,7 @@ def test_a_wish_ends_when_the_certificate_has_expired_whatever_its_ca_does() -> 
     assert is_done(world.keeper(), "www")
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", range(1, 12))
+@every_moment
 def test_killed_anywhere_a_wish_is_withdrawn_or_not_and_it_can_be_said_again(moment: int, after: bool) -> None:
     world = issued()
     wish(world.keeper(), "www", "keyCompromise")
@@ -464,8 +463,7 @@ def test_killed_anywhere_a_wish_is_withdrawn_or_not_and_it_can_be_said_again(mom
     assert (outcome.outcome, world.authority.revoked, len(world.authority.issued)) == ("kept", {}, 1)
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_withdrawn_while_a_tick_is_paused_anywhere_nothing_is_revoked_or_it_is_told(moment: int, after: bool) -> None:
     world = issued()
     world.authority.proven.clear()
@@ -588,8 +586,7 @@ def test_the_moments_cover_a_whole_revocation() -> None:
 
 
 @pytest.mark.parametrize("by_name", [False, True], ids=["schedule", "by name"])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_killed_anywhere_a_later_run_replaces_and_revokes_exactly_once(moment: int, after: bool, by_name: bool) -> None:
     world = issued(REUSING)
     world.authority.proven.clear()
@@ -605,8 +602,7 @@ def test_killed_anywhere_a_later_run_replaces_and_revokes_exactly_once(moment: i
     assert_replaced_and_revoked_once(world)
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_paused_anywhere_while_another_runs_it_is_replaced_and_revoked_exactly_once(moment: int, after: bool) -> None:
     world = issued()
     world.authority.proven.clear()
@@ -621,8 +617,7 @@ def test_paused_anywhere_while_another_runs_it_is_replaced_and_revoked_exactly_o
     assert_replaced_and_revoked_once(world)
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", range(1, 12))
+@every_moment
 def test_a_wish_that_was_killed_was_made_or_not_and_can_be_repeated(moment: int, after: bool) -> None:
     world = issued()
     with suppress(Killed):
@@ -634,8 +629,7 @@ def test_a_wish_that_was_killed_was_made_or_not_and_can_be_repeated(moment: int,
     assert_replaced_and_revoked_once(world)
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_a_wish_that_comes_while_a_tick_is_paused_is_carried_out(moment: int, after: bool) -> None:
     world = issued()
     world.clock.later(65 * DAY)
@@ -657,8 +651,7 @@ def test_a_wish_that_comes_while_a_tick_is_paused_is_carried_out(moment: int, af
     assert len(world.authority.issued) <= 3
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", range(1, 16))
+@every_moment
 def test_killed_anywhere_without_a_replacement_it_can_be_repeated(moment: int, after: bool) -> None:
     world = issued()
     wish(world.keeper(), "www", "keyCompromise")

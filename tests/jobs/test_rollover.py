@@ -17,7 +17,7 @@ from certkeeper.jobs.account import established
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.rollover import rolled_over, shown
 from certkeeper.jobs.tick import tick
-from tests.fakes import API, CA, WWW, Altered, Fate, Killed, World, killed
+from tests.fakes import API, CA, WWW, Altered, Fate, Killed, World, every_moment, killed
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 MOMENTS = range(1, 16)
@@ -124,8 +124,7 @@ def test_a_ca_that_changes_no_keys_is_told_and_nothing_stays_unfinished() -> Non
 
 
 @pytest.mark.parametrize("finish", ["another rollover", "a tick"])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", MOMENTS)
+@every_moment
 def test_killed_anywhere_the_account_is_never_lost(moment: int, after: bool, finish: str) -> None:
     world = in_use()
     with suppress(Killed):
@@ -150,8 +149,7 @@ def test_the_moments_cover_a_whole_rollover() -> None:
 
 
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", range(1, 45))
+@every_moment
 def test_a_tick_that_is_overtaken_by_a_rollover_anywhere_goes_on_with_the_new_key(
     moment: int, after: bool, force: bool
 ) -> None:
@@ -169,8 +167,7 @@ def test_a_tick_that_is_overtaken_by_a_rollover_anywhere_goes_on_with_the_new_ke
     assert_one_account_with_one_good_key(world)
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("moment", range(1, 45))
+@every_moment
 def test_a_tick_that_meets_a_rollover_killed_after_the_post_goes_on(moment: int, after: bool) -> None:
     world = in_use()
     world.clock.later(61 * DAY)
