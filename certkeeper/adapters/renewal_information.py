@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from threading import Lock
+from threading import Lock, local
 
 import requests
 
@@ -23,6 +23,7 @@ class HttpRenewalInformation:
     def __init__(self, bundles: Mapping[str, str]) -> None:
         self._bundles = bundles
         self._lock = Lock()
+        self._threads = local()
         self._urls: dict[str, str | None] = {}
         self._out_of_reach: set[str] = set()
 
@@ -54,6 +55,13 @@ class HttpRenewalInformation:
             return self._urls[directory]
 
     def _get(self, directory: str, url: str) -> requests.Response:
-        headers = {"User-Agent": f"certkeeper/{__version__}"}
         verify = self._bundles.get(directory, True)
-        return requests.get(url, headers=headers, timeout=TIMEOUT, verify=verify, allow_redirects=False)
+        return self._session().get(url, timeout=TIMEOUT, verify=verify, allow_redirects=False)
+
+    def _session(self) -> requests.Session:
+        """One for each thread: with many names, most of the time would go into opening connections."""
+        session: requests.Session | None = getattr(self._threads, "session", None)
+        if session is None:
+            session = self._threads.session = requests.Session()
+            session.headers["User-Agent"] = f"certkeeper/{__version__}"
+        return session
