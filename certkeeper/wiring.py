@@ -21,7 +21,7 @@ from certkeeper import config
 from certkeeper.core.errors import SettingsError
 from certkeeper.core.journal import STORE
 from certkeeper.core.permissions import Deployment
-from certkeeper.core.ports import CertificateAuthority, Notices, Records, Sealer
+from certkeeper.core.ports import CertificateAuthority, Clock, Notices, Records, Sealer
 from certkeeper.jobs.diagnose import Surroundings
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.status import Served, Survey
@@ -82,7 +82,7 @@ def _keeper(
     return Keeper(
         records=records,
         certificate_records=deferred(lambda: _secrets(settings, aws)) if settings.secrets_prefix else records,
-        authorities=Authorities(settings, sealer),
+        authorities=Authorities(settings, sealer, clock),
         keys=deferred(lambda: _keys(sealer)),
         chains=deferred(_chains),
         renewal_information=deferred(lambda: _renewal_information(settings)),
@@ -203,9 +203,10 @@ def _served(identifier: str, host: str, port: int, stored: str | None) -> Served
 class Authorities(Mapping[str, CertificateAuthority]):
     """The CAs by directory URL, each made when first asked for."""
 
-    def __init__(self, settings: config.Settings, sealer: Sealer) -> None:
+    def __init__(self, settings: config.Settings, sealer: Sealer, clock: Clock) -> None:
         self._settings = {ca.directory: ca for ca in settings.authorities()}
         self._sealer = sealer
+        self._clock = clock
         self._made: dict[str, CertificateAuthority] = {}
         self._lock = Lock()
 
@@ -218,6 +219,7 @@ class Authorities(Mapping[str, CertificateAuthority]):
                 self._made[directory] = AcmeAuthority(
                     ca.directory,
                     self._sealer,
+                    self._clock,
                     contact=ca.contact,
                     ca_bundle=ca.ca_bundle,
                     eab_kid=ca.eab_kid,

@@ -44,8 +44,9 @@ from certkeeper.jobs.watch import tried, watch
 
 MOST_RESTARTS = 10
 """Lambda stops a function that calls itself about 16 times (recursive loop detection)."""
-SPARE = timedelta(seconds=10)
-"""Of the function's time, for what comes after the tick."""
+SPARE = timedelta(seconds=50)
+"""Of the function's time, for what comes after the deadline, beside what the clock keeps back of that: Route 53 may be
+slow to take the records away, and Lambda does not wait."""
 
 
 class TickError(Exception):

@@ -11,7 +11,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -25,15 +25,15 @@ from josepy.jwa import ES256
 from josepy.jwk import JWKEC
 
 from certkeeper import __version__
-from certkeeper.core.errors import AuthorityError
+from certkeeper.core.errors import AuthorityError, OutOfTime
 from certkeeper.core.failures import retry_after
 from certkeeper.core.model import Account, Sealed
 from certkeeper.core.order import Authorization, Challenge, Order, Problem
-from certkeeper.core.ports import Sealer
+from certkeeper.core.ports import Clock, Sealer
 
 # A CA that refuses half of all nonces refuses thirty in a row once in a thousand million requests.
 NONCE_TRIES = 30
-TIMEOUT = (5, 30)
+CONNECT_SECONDS, READ_SECONDS = 5, 30
 URN = "urn:ietf:params:acme:error:"
 PEM_CHAIN = "application/pem-certificate-chain"
 JOSE = {"Content-Type": "application/jose+json"}
@@ -47,6 +47,7 @@ class AcmeAuthority:
         self,
         directory: str,
         sealer: Sealer,
+        clock: Clock,
         *,
         contact: str | None = None,
         ca_bundle: str | None = None,
@@ -55,6 +56,7 @@ class AcmeAuthority:
     ) -> None:
         self._directory_url = directory
         self._sealer = sealer
+        self._clock = clock
         self._contact = contact
         self._verify: str | bool = ca_bundle or True
         self._eab = (eab_kid, eab_hmac_key)
@@ -181,14 +183,21 @@ class AcmeAuthority:
 
     def _send(self, wire: _Wire, method: str, url: str, **arguments: Any) -> requests.Response:
         host = urlsplit(self._directory_url).netloc
+        left = self._clock.remaining().total_seconds()
+        if left <= 0:
+            raise OutOfTime("out of time")
+        # Nor may a CA that is slow take the time in which records are taken away and the journal is written.
+        timeout = min(CONNECT_SECONDS, left), min(READ_SECONDS, left)
         try:
-            response = wire.session.request(method, url, timeout=TIMEOUT, allow_redirects=False, **arguments)
+            response = wire.session.request(method, url, timeout=timeout, allow_redirects=False, **arguments)
         except requests.exceptions.SSLError:
             raise AuthorityError(
                 f"the TLS certificate of the CA at {host} is not trusted",
                 "for a CA of your own set ca_bundle under [ca] to its roots; else something is in between",
             ) from None
         except OSError as error:
+            if self._clock.remaining() <= timedelta(0):
+                raise OutOfTime("out of time") from None
             # Not a file: of requests' errors only those about the bundle's path carry a file name.
             if isinstance(self._verify, str) and self._verify in str(error):
                 raise AuthorityError(f"ca_bundle {self._verify} cannot be read", "correct its path") from None

@@ -98,7 +98,8 @@ class RenewalInformation(Protocol):
 
 
 class CertificateAuthority(Protocol):
-    """One ACME server (RFC 8555). Every method raises AuthorityError, which keeps what the server said."""
+    """One ACME server (RFC 8555). Every method raises AuthorityError, which keeps what the server said, and
+    OutOfTime: nothing is asked past the deadline of the run, nor waited for."""
 
     def register(self, account: Account) -> str:
         """newAccount (section 7.3): the account's URL; of the same account for the same key, however often called."""

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import count
 
 import pytest
 
 from certkeeper.adapters.acme_authority import AcmeAuthority
 from certkeeper.adapters.store_keys import StoreSealer
+from certkeeper.adapters.system_clock import SystemClock
 from certkeeper.adapters.x509 import Chains, PrivateKeys
 from certkeeper.core.errors import AuthorityError
 from certkeeper.core.model import Account, CertificateRequest, CertificateSpec, TxtRecord
@@ -94,7 +96,13 @@ def faked(retries: bool) -> Setting:
 def real(ca: Pebble | Caddy, tls: TestTls, dns: TxtServer) -> Setting:
     sealer = StoreSealer()
     return Setting(
-        authority=AcmeAuthority(ca.directory_url, sealer, ca_bundle=str(tls.bundle), contact="ops@example.com"),
+        authority=AcmeAuthority(
+            ca.directory_url,
+            sealer,
+            SystemClock(timedelta(hours=1)),
+            ca_bundle=str(tls.bundle),
+            contact="ops@example.com",
+        ),
         directory=ca.directory_url,
         keys=PrivateKeys(sealer),
         chains=Chains(),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
 
 from certkeeper.adapters.acme_authority import AcmeAuthority
 from certkeeper.adapters.store_keys import StoreSealer
+from certkeeper.adapters.system_clock import SystemClock
 from certkeeper.adapters.x509 import PrivateKeys
 from certkeeper.core.errors import AuthorityError
 from certkeeper.core.model import Account
@@ -41,7 +43,7 @@ def _pebble(tls: TestTls) -> Iterator[Pebble]:
 
 def authority(directory: str, bundle: str | None) -> tuple[AcmeAuthority, Account]:
     sealer = StoreSealer()
-    return AcmeAuthority(directory, sealer, ca_bundle=bundle), Account(
+    return AcmeAuthority(directory, sealer, SystemClock(timedelta(hours=1)), ca_bundle=bundle), Account(
         directory, PrivateKeys(sealer).new_account_key(directory)
     )
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from certkeeper.adapters.acme_authority import AcmeAuthority
+from certkeeper.adapters.system_clock import SystemClock
 from certkeeper.core import certificates, journal
 from certkeeper.core.errors import AuthorityError
 from certkeeper.core.model import Account, Certificate, Sealed
@@ -269,7 +270,8 @@ def authority_of(operator: Operator) -> tuple[AcmeAuthority, Account]:
         def open(self, sealed: Sealed, context: object) -> bytes:
             return opened
 
-    authority = AcmeAuthority(fields["ca_directory"], Opened(), ca_bundle=str(operator.sandbox.tls.bundle))
+    clock = SystemClock(timedelta(hours=1))
+    authority = AcmeAuthority(fields["ca_directory"], Opened(), clock, ca_bundle=str(operator.sandbox.tls.bundle))
     return authority, Account(fields["ca_directory"], Sealed("store", b"it"), fields["account_url"])
 
 
