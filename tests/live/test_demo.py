@@ -14,7 +14,7 @@ import pytest
 from tests.live.keepers import ROOT
 from tests.live.operators import awaited, clean
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 
 def started(folder: Path) -> subprocess.Popen[str]:

@@ -13,7 +13,7 @@ from certkeeper.sandbox.acme_traffic import AcmeRequest, AcmeResponse
 from certkeeper.sandbox.stack import Sandbox
 from tests.live.operators import Operator
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.timeout(450)]
 
 ISSUANCES = 300
 

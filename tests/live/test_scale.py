@@ -10,7 +10,7 @@ import pytest
 
 from tests.live.keepers import ROOT
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.timeout(330)]
 
 
 def test_ten_thousand_names_of_which_none_is_due_take_at_most_25_calls() -> None:
