@@ -31,7 +31,7 @@ pytestmark = [
 ]
 BUCKET = "certkeeper-123456789012-eu-west-1-by-hand"
 ROLES = f"arn:aws:iam::{ACCOUNT}:role"
-LOOKS, WEB = f"{ROLES}/looks", f"{ROLES}/web"
+LOOKS, WEB, CHANGES = f"{ROLES}/looks", f"{ROLES}/web", f"{ROLES}/changes"
 TARGET = ("--python", find_interpreter().version, "--architecture", architecture())
 ADDED, RENAMED = "added", "renamed"
 
@@ -155,7 +155,9 @@ def create(by_hand: ByHand, name: str, template: str, parameters: dict[str, str]
 
 
 def with_rights(by_hand: ByHand) -> None:
-    """What docs/iam.md gives to an operator, and to one who may read the certificate besides."""
+    """What docs/iam.md gives to an operator, to one who may read the certificate besides, and to one who may change the
+    settings besides.
+    """
     operator, rights = by_hand.operator, by_hand.operator.sandbox.aws.rights
     deployment = permissions.Deployment(
         account=ACCOUNT,
@@ -169,6 +171,10 @@ def with_rights(by_hand: ByHand) -> None:
     looks, reads = permissions.operator(deployment), permissions.reader(deployment, [operator.name])
     rights.act_as(f"{operator.access_key_id}LOOKS", LOOKS, looks)
     rights.act_as(f"{operator.access_key_id}WEB", WEB, looks, reads)
+    settings = deployment.object_arn("settings.toml")
+    statement = {"Sid": "Change", "Effect": "Allow", "Action": "s3:PutObject", "Resource": settings}
+    changes = {"Version": "2012-10-17", "Statement": [statement]}
+    rights.act_as(f"{operator.access_key_id}CHANGES", CHANGES, looks, changes)
 
 
 def test_every_command_has_its_place_here() -> None:
@@ -220,7 +226,8 @@ def test_what_takes_more_than_an_operators_rights_says_whose_and_changes_nothing
 
 @pytest.mark.parametrize("line", DEPLOYER)
 def test_a_deployer_needs_no_file(by_hand: ByHand, line: str) -> None:
-    said = by_hand.typed(line)
+    # To add and to rename takes no more of a deployer's rights than to write the settings.
+    said = by_hand.typed(line, CHANGES if line.startswith(("add", "rename")) else "")
 
     assert said.status == 0, said.talk
     if line.startswith("doctor"):
