@@ -29,6 +29,8 @@ def of_secrets(deployment: Deployment, before: Sequence[CertificateSpec]) -> dic
 
     Raises SettingsError if such readers could not open the secret whatever its policy says.
     """
+    if deployment.secrets_prefix is None:
+        return {}
     now = {spec.name: permissions.secret_policy(deployment, spec.name) for spec in deployment.specs}
     foreign = {
         spec.name

@@ -94,7 +94,7 @@ def test_a_secret_that_is_not_there_yet_is_told(told: list[str]) -> None:
 
 def test_nothing_is_looked_at_where_nobody_of_another_account_reads() -> None:
     assert resource_policies.of_secrets(replace(DEPLOYMENT, specs=(OWN,)), (OWN,)) == {}
-    assert resource_policies.of_secrets(replace(DEPLOYMENT, secrets_prefix=None), ()) == {}
+    assert resource_policies.of_secrets(replace(DEPLOYMENT, secrets_prefix=None), (SHARED,)) == {}
 
 
 def test_readers_that_could_never_open_it_are_told_before_anything_is_done() -> None:
