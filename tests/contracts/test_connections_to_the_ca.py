@@ -22,7 +22,7 @@ from certkeeper.sandbox.calls import Desk
 from certkeeper.sandbox.processes import free_port
 from certkeeper.sandbox.tls import TestTls
 
-pytestmark = [pytest.mark.live, pytest.mark.pebble]
+pytestmark = pytest.mark.live
 
 AT_ONCE, TURNS = 4, 5
 
