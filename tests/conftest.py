@@ -23,8 +23,28 @@ botocore.session.create_loader = cache(botocore.loaders.create_loader)
 ON_CI = os.environ.get("CI") == "true"
 
 
+# The live files that take longest, which begin first, so that nobody waits for the last of them.
+LONGEST = (
+    "test_spot_django",
+    "test_a_real_boot",
+    "test_the_cas_side",
+    "test_killed_anywhere",
+    "test_many_keepers",
+    "test_deploy",
+    "test_a_store_in_trouble",
+    "test_refused_nonces",
+    "test_demo",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("live") is not None)
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if not item.get_closest_marker("live"):
+        return 0
+    return 1 + (LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -14,6 +14,8 @@ from tests.client.certificates import Pair, issue
 from tests.client.conftest import Instance
 from tests.client.test_install import lay_certbot
 
+pytestmark = pytest.mark.live
+
 ROOT = Path(__file__).parents[2]
 
 # Runs in a process of its own, without threads: for each n, a child dies just before its n-th change of the

@@ -67,6 +67,7 @@ def test_there_is_a_python_3_9_to_test_with() -> None:
     assert any("3.9" in python for python in PYTHONS) or os.environ.get("CI") is None
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("form", "python"),
     [

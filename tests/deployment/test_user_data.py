@@ -113,6 +113,7 @@ def test_a_pull_that_fails_is_said_and_does_not_end_the_users_script(tmp_path: P
     assert done.stderr == "certkeeper-pull: exit status 1\n"
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("python", PYTHONS)
 def test_what_comes_out_is_the_client_under_every_python(python: str, tmp_path: Path) -> None:
     lines = render(LONG).splitlines()
@@ -207,6 +208,7 @@ def test_the_lines_for_nginx_are_three() -> None:
 # ---- for real
 
 
+@pytest.mark.live
 @needs_namespaces
 @pytest.mark.parametrize(
     "nginx", ["", "include /etc/letsencrypt/options-ssl-nginx.conf;\nssl_dhparam /etc/letsencrypt/ssl-dhparams.pem;"]

@@ -41,6 +41,7 @@ def test_everybody_may_do_their_work_and_nothing_else(row: Row) -> None:
     assert decide(row.question, [own], of_resource).allowed == row.allowed
 
 
+@pytest.mark.live
 @pytest.mark.skipif(not (SIMULATOR / "node_modules").is_dir() or not parts.find("node"), reason=HOW)
 def test_an_evaluator_of_others_decides_every_row_the_same_way() -> None:
     simulations = json.dumps([simulation(row) for row in ROWS])
@@ -82,6 +83,7 @@ def one_or_all(key: str, values: Sequence[str]) -> str | list[str]:
     return list(values) if several else values[0]
 
 
+@pytest.mark.live
 @pytest.mark.skipif(not LINTER.exists(), reason=HOW)
 def test_a_linter_of_others_finds_nothing_but_that_a_key_policy_and_a_secrets_policy_speak_of_themselves() -> None:
     zone_role = permissions.zone_role("aws", [one for one in S3.challenges if one.role_arn])
