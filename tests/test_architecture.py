@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -198,3 +199,14 @@ def test_help_starts_without_aws() -> None:
     loaded = loaded_by("from certkeeper.cli.main import main; main(['completion', 'bash'])")
 
     assert not {"boto3", "botocore", "acme", "cryptography"} & set(loaded)
+
+
+# The tests.
+
+
+def test_whatever_is_kept_from_caddys_ca_says_what_that_has_not() -> None:
+    bare = re.compile(r"mark\.pebble\b(?!\([A-Z\"])")
+    files = sorted((ROOT / "tests").rglob("*.py"))
+
+    assert len([one for one in files if "mark.pebble(" in one.read_text()]) >= 3
+    assert [str(one.relative_to(ROOT)) for one in files if bare.search(one.read_text())] == []
