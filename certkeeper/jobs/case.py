@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from functools import partial
-from threading import Lock
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import TypeVar
 
-from certkeeper.core import failures, zones
-from certkeeper.core.budget import Hold, Ledger, by_certificate, by_order
 from certkeeper.core.certificates import held
-from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew, binds, decide, is_charged
-from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, DnsError, OutOfTime, StoreError
+from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew
+from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, StoreError
 from certkeeper.core.failures import Failure
-from certkeeper.core.index import Facts, put
-from certkeeper.core.journal import STORE, Entry, PendingOrder, Read, turned_to
-from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, Outcome, TxtRecord
-from certkeeper.core.order import Authorization, Order
-from certkeeper.jobs.account import AccountDesk
+from certkeeper.core.journal import STORE, Entry, Read, turned_to
+from certkeeper.core.model import Account, Certificate, CertificateSpec, Outcome, TxtRecord
+from certkeeper.core.order import Authorization, Order, Problem
 from certkeeper.jobs.keeper import Keeper
 
-Item = TypeVar("Item")
 TRIES = 3
+CHAIN = "chain"
+"""The kind of failure of a chain that is not acceptable."""
 SETTLING = timedelta(minutes=10)
-SILENCES = 3
-"""So many newOrders without any answer in a row, and no more are tried in this run: each may take half a minute."""
 Result = TypeVar("Result")
-SHARE = 5
 
 
 def told_of(certificate: Certificate | None, entry: Entry) -> Held | None:
@@ -101,223 +92,19 @@ class Case:
         return self.spec.registered_domains if self.charged else ()
 
     @property
+    def is_hopeless(self) -> bool:
+        """Whether a person has seen that the CA's chain for this order is not acceptable, and forces another one."""
+        return self.ask.force and self.entry.failure is not None and self.entry.failure.kind == CHAIN
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether something is to be revoked that is not held any more."""
+        revocation = self.entry.revocation
+        return self.held is not None and revocation is not None and not revocation.concerns(self.held)
+
+    @property
     def going(self) -> bool:
         return self.working and not self.busy and self.error is None and self.outcome is None
-
-
-class HeldOff(Exception):  # noqa: N818 - not a failure: another name has been told to wait, for all
-    """A CA has asked everybody to wait."""
-
-    def __init__(self, hold: Hold) -> None:
-        super().__init__(hold.why)
-        self.hold = hold
-
-
-class Run:
-    """What the cases of one tick share: the accounts and the hosted zones, each asked for once, and the CAs' limits.
-
-    `closed` are the facts of names that ended well, as they were written down.
-    """
-
-    def __init__(self, keeper: Keeper, ledger: Ledger) -> None:
-        self.keeper = keeper
-        self.accounts = AccountDesk(keeper)
-        self._ledger = ledger
-        self._counting = Lock()
-        self.closed: dict[str, Facts] = {}
-        self.began = keeper.clock.now()
-        self._half_time = self.began + keeper.clock.remaining() / 2
-        self._silences: dict[str, list[AuthorityError]] = {}
-        self._lock = Lock()
-        self._turns: dict[str, Lock] = {}
-        self._taking: set[str] = set()
-        self._told: dict[str, Case] = {}
-        self._answers: dict[object, Any] = {}
-
-    def decided(self, case: Case, bound: str | None) -> Decision:
-        """Decide by what has just been read, and count on what that will spend: the next name shall know of it.
-
-        `bound` as for `decide`.
-        """
-        now = self.keeper.clock.now()
-        with self._counting:
-            self._note(case)
-            decision = decide(case.wanted, case.public, case.entry.failure, now, case.ask, self._ledger, bound)
-            case.aim(decision)
-            spec = case.spec
-            case.charged = is_charged(spec, case.public, now, self._ledger)
-            if isinstance(decision, Renew) and case.entry.pending is None:
-                self._ledger.add(spec.name, by_certificate(spec.ca, spec.identifiers, case.charged_domains, None, now))
-                self._ledger.add(spec.name, by_order(spec.ca, None, now) if case.charged else ())
-            return decision
-
-    def decided_again(self, case: Case, bound: str | None) -> Decision:
-        """What is to be done next with a case that has failed, whoever asked for it this time."""
-        with self._counting:
-            self._note(case)
-            now = self.keeper.clock.now()
-            return decide(case.wanted, case.public, case.entry.failure, now, ledger=self._ledger, bound=bound)
-
-    def binds(self, case: Case, pending: PendingOrder) -> bool:
-        """Whether an order that may be paid for keeps every other CA from being asked."""
-        with self._counting:
-            now = self.keeper.clock.now()
-            return binds(pending.ca, pending.placed, case.public, case.entry.failure, now, self._ledger)
-
-    def note(self, case: Case) -> None:
-        """Have the other names know what this one has spent."""
-        with self._counting:
-            self._note(case)
-
-    def _note(self, case: Case) -> None:
-        issued = case.held.issued if case.held else ()
-        entry = case.entry
-        put(self._ledger, case.spec.name, entry.spent, held(case.held), issued, entry.asked_to_wait)
-
-    def hold_off(self, case: Case, error: CertkeeperError) -> Hold | None:
-        """If a CA wants to be left alone altogether, have the other names know. What it said, if it was another one
-        that was told so first.
-        """
-        if not isinstance(error, AuthorityError) or not failures.concerns_all(error):
-            return None
-        now = self.keeper.clock.now()
-        until = now + timedelta(seconds=error.retry_after or 0)
-        hold = Hold(until, failures.held_off(failures.sentence(error)), now, now, error.kind == "rateLimited")
-        with self._counting:
-            self._ledger.hold(case.spec.ca, hold)
-            return hold if self._told.setdefault(case.spec.ca, case) is not case else None
-
-    @contextmanager
-    def turn(self, case: Case) -> Iterator[None]:
-        """Orders at a CA go alone until it has taken one: should it refuse everybody, it is asked once. Raises HeldOff
-        for whoever comes after that; AuthorityError for whoever comes after some that it has not answered; OutOfTime.
-        """
-        ca = case.spec.ca
-        with self._counting:
-            lock = self._turns.setdefault(ca, Lock())
-            silences = self._silences.setdefault(ca, [])
-        with nullcontext() if ca in self._taking else lock:
-            self.go_on(case)
-            hold = self.held_off(case)
-            if hold is not None:
-                raise HeldOff(hold)
-            if len(silences) >= SILENCES:
-                raise silences[-1]
-            try:
-                yield
-            except CertkeeperError as error:
-                self.hold_off(case, error)
-                if isinstance(error, AuthorityError) and error.status is None and not error.kind:
-                    silences.append(error)
-                raise
-            silences.clear()
-            self._taking.add(ca)
-
-    def go_on(self, case: Case) -> None:
-        """Raise OutOfTime past the deadline. Wait out what a CA that is overloaded for a moment has asked for in this
-        run: of the many requests of many names there is always one that meets such a moment, and the others must not
-        lose an hour by it. No longer than half of the run, and not where a limit is reached.
-        """
-        clock = self.keeper.clock
-        while (hold := self.held_off(case)) is not None and self._is_of_a_moment(hold):
-            clock.wait((hold.until - clock.now()).total_seconds())
-        if clock.remaining() <= timedelta(0):
-            raise OutOfTime("out of time")
-
-    def _is_of_a_moment(self, hold: Hold) -> bool:
-        of_this_run = hold.last is not None and hold.last >= self.began
-        return of_this_run and not hold.refusing and hold.until <= self._half_time
-
-    def held_off(self, case: Case) -> Hold | None:
-        """Until when the case's CA is to be left alone."""
-        with self._counting:
-            return self._ledger.held_off(case.spec.ca, self.keeper.clock.now(), case.spec.name)
-
-    def ailing_since(self, case: Case) -> datetime | None:
-        """Since when the case's CA has been asking everybody to wait, whoever it has told so."""
-        with self._counting:
-            hold = self._ledger.ailing(case.spec.ca, self.keeper.clock.now())
-            return hold.since if hold else None
-
-    def zone_of(self, name: str, explicit: str | None) -> HostedZone:
-        """The hosted zone that a record of this name belongs in. Raises DnsError."""
-        found = self.zones_of(name, explicit)
-        return found[0] if len(found) == 1 else self._once(found, lambda: self._delegated(found))
-
-    def zones_of(self, name: str, explicit: str | None) -> tuple[HostedZone, ...]:
-        """The one that it belongs in, or the several of one name that have to be told apart. Raises DnsError."""
-        place = zones.place_of(name, self.keeper.zone_places)
-        if explicit is None and place.hosted_zone_id is not None:
-            return (HostedZone(place.hosted_zone_id, place.domain, role_arn=place.role_arn),)
-        listed = self._once(place.role_arn, lambda: self.keeper.zones.hosted_zones(place.role_arn))
-        return zones.choose(name, listed, explicit)
-
-    def _delegated(self, twins: tuple[HostedZone, ...]) -> HostedZone:
-        servers = {zone: self.keeper.zones.name_servers(zone) for zone in twins}
-        try:
-            live = self.keeper.lookup.delegation(twins[0].name)
-        except DnsError as error:
-            what = f"{len(twins)} public hosted zones are called {twins[0].name}, and {error.message}"
-            raise DnsError(what, "say which with hosted_zone_id") from None
-        return zones.delegated(servers, live)
-
-    def each(self, ask: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """Ask for every item, many at once; each connection serves a few. The first error, in order, is raised."""
-        shares = [items[start : start + SHARE] for start in range(0, len(items), SHARE)]
-        done = self.keeper.side_by_side([partial(_asked, ask, share) for share in shares])
-        for _, error in done:
-            if error is not None:
-                raise error
-        return [result for results, _ in done for result in results]
-
-    def _once(self, what: object, ask: Callable[[], Result]) -> Result:
-        """The answer to a question that all cases have; a failure too, so that the next one need not wait for it."""
-        with self._lock:
-            if what not in self._answers:
-                try:
-                    self._answers[what] = ask()
-                except CertkeeperError as error:
-                    self._answers[what] = error
-            answer = self._answers[what]
-        if isinstance(answer, CertkeeperError):
-            raise answer
-        found: Result = answer
-        return found
-
-
-def _asked(ask: Callable[[Item], Result], items: Sequence[Item]) -> tuple[list[Result], CertkeeperError | None]:
-    try:
-        return [ask(item) for item in items], None
-    except CertkeeperError as error:
-        return [], error
-
-
-def guarded(step: Callable[[Run, Case], None], run: Run, case: Case) -> None:
-    """Take one step with one case; whatever goes wrong stays with that case. Past the deadline nothing is begun, nor
-    at a CA that has asked everybody to wait.
-    """
-    try:
-        run.go_on(case)
-        hold = run.held_off(case) if case.working else None
-        if hold is not None:
-            raise HeldOff(hold)
-        step(run, case)
-    except Conflict:
-        case.busy = True
-    except HeldOff as error:
-        _hold_back(case, error.hold)
-    except CertkeeperError as error:
-        hold = run.hold_off(case, error)
-        if hold is not None:
-            _hold_back(case, hold)
-        else:
-            case.error = error
-    except Exception as error:  # noqa: BLE001 - the one broad one: a defect met by one name stays with that name
-        case.error = surprise(error)
-
-
-def _hold_back(case: Case, hold: Hold) -> None:
-    case.outcome = still(case.spec, case.public, case.entry.failure, Pause(case.reason, hold.until, hold.why))
 
 
 def persistently(name: str, attempt: Callable[[], Result]) -> Result:
@@ -399,3 +186,9 @@ def told(
         hint=failure.hint if failure else None,
         next_attempt=failure.next_attempt if failure else until.until if isinstance(until, Keep) else None,
     )
+
+
+def blamed(problem: Problem) -> AuthorityError:
+    """What a CA found wrong, as an error that names the identifier."""
+    about = f"{problem.identifier}: " if problem.identifier else ""
+    return AuthorityError(f"{about}{problem.detail}", kind=problem.kind, subproblems=problem.subproblems)

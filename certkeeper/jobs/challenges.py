@@ -10,8 +10,8 @@ from certkeeper.core.budget import Ledger
 from certkeeper.core.errors import CertkeeperError
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.permissions import ChallengeName
-from certkeeper.jobs.case import Run
 from certkeeper.jobs.keeper import Keeper
+from certkeeper.jobs.run import Run
 
 
 def challenges(

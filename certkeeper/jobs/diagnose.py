@@ -18,8 +18,8 @@ from certkeeper.core.decision import host
 from certkeeper.core.errors import AuthorityError, CertkeeperError
 from certkeeper.core.model import CertificateSpec, HostedZone
 from certkeeper.core.ports import RightsOfRoles
-from certkeeper.jobs.case import Run
 from certkeeper.jobs.keeper import Keeper
+from certkeeper.jobs.run import Run
 
 GOOD, WARNING, BAD, UNKNOWN = "good", "warning", "bad", "unknown"
 LISTED = 5

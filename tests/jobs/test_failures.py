@@ -20,8 +20,9 @@ from certkeeper.core.order import Authorization, Challenge, Order, Problem
 from certkeeper.jobs.forget import forget
 from certkeeper.jobs.history import release, rollback
 from certkeeper.jobs.keeper import Keeper
+from certkeeper.jobs.proving import ANSWERS
 from certkeeper.jobs.status import plan, status
-from certkeeper.jobs.tick import ANSWERS, tick
+from certkeeper.jobs.tick import tick
 from tests.fakes import API, CA, SECOND_CA, START, WWW, Altered, FakeChains, FaultyRecords, World
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
