@@ -132,7 +132,7 @@ def stored_settings(store: str, bucket_owner: str | None = None, aws: Aws | None
     text, file = stored_text(store, bucket_owner, aws), f"{store}/{SETTINGS_PATH}"
     settings = config.parse(text, file)
     # Only a look at the text: with thousands of names, parsing it once more would take as long as all else.
-    if re.search(r"^\s*include\s*=", text, re.MULTILINE) and "include" in tomllib.loads(text):
+    if "include" in text and re.search(r"^\s*include\s*=", text, re.MULTILINE) and "include" in tomllib.loads(text):
         raise SettingsError(f"{file} includes other files, which are not in the store", "put everything into one file")
     return settings
 

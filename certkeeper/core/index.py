@@ -22,7 +22,7 @@ from certkeeper.core.model import CertificateSpec, Validity
 from certkeeper.core.ports import Records
 
 PATH = "index"
-NAMES = ', "names": '
+NAMES = b', "names": '
 """Stands before the facts, which come last, and nowhere before: inside of text the quotes would be escaped."""
 
 
@@ -60,8 +60,8 @@ class Index:
     """The troubles that people have been told of."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of the certkeepers that noted it last, by door: "function" and "cli"."""
-    as_read: tuple[Mapping[str, Facts], str] | None = field(default=None, repr=False, compare=False)
-    """The facts that were read, and their text: of many names, most are written as they were read."""
+    as_read: tuple[Mapping[str, Facts], bytes] | None = field(default=None, repr=False, compare=False)
+    """The facts that were read, and their bytes: of many names, most are written as they were read."""
 
 
 def ledger_of(index: Index, limits: Mapping[str, Limits]) -> Ledger:
@@ -145,25 +145,25 @@ def encode(index: Index) -> bytes:
     if index.as_read is not None and index.as_read[0] == index.facts:
         names = index.as_read[1]
     else:
-        names = json.dumps({name: _facts_fields(facts) for name, facts in sorted(index.facts.items())})
-    return f"{json.dumps(fields)[:-1]}{NAMES}{names}}}\n".encode()
+        names = json.dumps({name: _facts_fields(facts) for name, facts in sorted(index.facts.items())}).encode()
+    return b"".join((json.dumps(fields)[:-1].encode(), NAMES, names, b"}\n"))
 
 
 def decode(data: bytes) -> Index:
     """Raises DocumentError."""
     try:
         # Not parse_object: an index of 10,000 names is larger than any single document may be.
-        text = data.decode()
-        fields = json.loads(text)
+        fields = json.loads(data)
         if fields["format"] != FORMAT:
             raise DocumentError("the index is of an unknown format")
         facts = {str(name): _facts(one) for name, one in fields["names"].items()}
+        start = data.find(NAMES)
         return Index(
             instant(fields["as_of"]) if fields["as_of"] else None,
             facts,
             noticed=frozenset(str(one) for one in fields.get("noticed", ())),
             versions={str(door): str(version) for door, version in fields.get("versions", {}).items()},
-            as_read=(facts, text.partition(NAMES)[2].rstrip().removesuffix("}")) if NAMES in text else None,
+            as_read=(facts, data[start + len(NAMES) : data.rindex(b"}")]) if start > 0 else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
         raise DocumentError("the index cannot be read") from None
