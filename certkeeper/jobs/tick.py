@@ -64,7 +64,7 @@ def tick(
     ledger = ledger_of(index, keeper.limits)
     for spec in specs:
         facts = index.facts.get(spec.name)
-        if not waited_for and facts is not None and is_idle(spec, facts, now, ask):
+        if not waited_for and trouble is None and facts is not None and is_idle(spec, facts, now, ask):
             idle += 1
             continue
         decision = nothing_to_do(spec, facts, now, ask, ledger)
@@ -88,10 +88,11 @@ def tick(
 
 def _refreshed(keeper: Keeper, specs: Sequence[CertificateSpec]) -> tuple[Index, StoreError | None]:
     # The index is a cache: without it every name is looked at itself, and fails or not on its own.
+    names = [spec.name for spec in specs]
     try:
-        return survey.informed(keeper, survey.refreshed(keeper), [spec.name for spec in specs]), None
+        return survey.informed(keeper, survey.refreshed(keeper), names), None
     except StoreError as error:
-        return Index(), error
+        return survey.without_index(keeper, names), error
 
 
 def _retired(index: Index, specs: Sequence[CertificateSpec]) -> list[str]:

@@ -23,13 +23,14 @@ from certkeeper.core.budget import (
     by_failures,
 )
 from certkeeper.core.decision import Ask
-from certkeeper.core.errors import AuthorityError
+from certkeeper.core.errors import AuthorityError, StoreError
 from certkeeper.core.model import Account, CertificateSpec, Outcome
 from certkeeper.core.order import Challenge, Order
 from certkeeper.jobs import status as statuses
+from certkeeper.jobs import survey
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.tick import tick
-from tests.fakes import CA, START, Altered, World
+from tests.fakes import CA, START, Altered, FaultyRecords, World
 from tests.limited_authority import DAY, HOUR, LIMITS, LimitedAuthority, Windows, spec_of
 
 FORCE = Ask(by_name=True, force=True)
@@ -518,3 +519,46 @@ def test_plan_and_status_show_every_limit_and_why_a_name_waits() -> None:
     assert (shown.state, shown.waiting, shown.hint) == ("due", planned.reason.split("; ")[1], planned.hint)
     assert shown.next_attempt == planned.until
     assert [(one.limit, one.whole) for one in shown.budget] == [(one.limit, one.whole) for one in planned.budget]
+
+
+# Without the index.
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "first", "issued"),
+    [
+        pytest.param({"index"}, 0, 1, id="all names"),
+        pytest.param({"index"}, 3, 1, id="some, when the others are listed"),
+        pytest.param({"index", "certificates/"}, 0, 1, id="all, when nothing is listed"),
+        pytest.param({""}, 0, 0, id="nothing can be read"),
+    ],
+)
+def test_limits_that_names_share_are_kept_without_the_index(unreadable: set[str], first: int, issued: int) -> None:
+    its = scene(replace(LIMITS, registered_domain=Limit(3, 7 * DAY)))
+    names = [spec_of(f"n{number}", f"n{number}.example.com") for number in range(20)]
+    its.tick(*names[:2])
+    records = FaultyRecords(its.world.records, unreadable=unreadable)
+    keeper = replace(its.keeper(), records=records, certificate_records=records)
+
+    report = tick(keeper, names[first:], Ask(by_name=first > 0))
+
+    assert report.trouble is not None
+    assert [one.outcome for one in report.outcomes].count("renewed") == issued
+    assert its.authority.refused == []
+
+
+def test_a_store_that_hangs_takes_half_of_the_time_before_the_first_name_is_worked_on() -> None:
+    world = World()
+
+    def hang(path: str) -> None:
+        world.clock.time += MINUTE
+        raise StoreError("it hangs")
+
+    records: Any = Altered(world.records, read=hang, list=hang)
+    keeper = replace(world.keeper(), records=records, certificate_records=records)
+    half = world.clock.remaining() / 2
+
+    found = survey.without_index(keeper, [f"n{number}" for number in range(100)])
+
+    assert half - 2 * MINUTE <= world.clock.remaining() <= half
+    assert [facts.unreadable for facts in found.facts.values()].count("there was no time to read it") > 90
