@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         pull = Pull(options)
         code = pull.run()
-        if "--install-timer" in options.values:  # even now that nothing came: the timer goes on trying
+        if options.install_timer:  # even now that nothing came: the timer goes on trying
             settings = {name: value for name, value in public(os.environ).items() if name.startswith(_SETTINGS)}
             try:
                 pull.say(install_timer(words, options, settings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from certkeeper.client.sigv4 import is_region
 from certkeeper.core.document import is_name
 from certkeeper.core.errors import SettingsError
 
@@ -24,6 +25,7 @@ Fetch certificates, prove them good, install them in one atomic step, reload the
   --combined                 write combined.pem as well: fullchain and private key in one file
   --roots FILE               prove chains against these roots instead of the system's
   --install-timer            do the same at every boot and every hour from now on, by systemd
+  --boot                     for what the web server waits for: no reload, and no waiting once one NAME is there
   --quiet                    say nothing but errors
   --help, --version
 
@@ -34,7 +36,7 @@ Exit 0: a proven, in-date certificate is installed (new, unchanged, or kept beca
 example: certkeeper-pull example.com --from s3://certs-123456789012/prod --reload "systemctl reload nginx"
 """
 _VALUED = ("from", "into", "for", "reload", "check", "wait", "region", "bucket-owner", "owner", "roots")
-_FLAGS = ("combined", "quiet", "install-timer", "help", "version")
+_FLAGS = ("combined", "quiet", "install-timer", "boot", "help", "version")
 _DNS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*")
 _SECRET_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_+=.@-")
 
@@ -48,7 +50,11 @@ class Options:
         self.values: dict[str, str] = {}
         self._read(list(argv))
         self.asks_for = next((one for one in ("--help", "--version") if one in self.values), "")
-        self.source = self.values.get("--from", "")
+        self.combined, self.quiet, self.install_timer, self.boot = (f"--{one}" in self.values for one in _FLAGS[:4])
+        value = self.values.get
+        self.source, self.reload, self.check = value("--from", ""), value("--reload", ""), value("--check", "")
+        self.region, self.bucket_owner = value("--region", ""), value("--bucket-owner", "")
+        self.owner, self.roots = value("--owner", ""), value("--roots", "")
         scheme, _, place = self.source.partition("://")
         self.bucket, _, prefix = place.partition("/")
         self.prefix = prefix.strip("/")
@@ -66,8 +72,12 @@ class Options:
             (found, "--from is not of the form s3://BUCKET/PREFIX or secretsmanager:PREFIX"),
             (self.wait >= 0, "--wait takes whole seconds"),
             (all(one and set(one) <= _DNS for one in self.identifiers), "--for takes a DNS name, as A-label"),
-            (self.values.get("--bucket-owner", "0").isdigit(), "--bucket-owner takes an account number"),
-            ("--roots" not in self.values or os.path.isfile(self.values["--roots"]), "--roots: there is no such file"),
+            (not self.region or is_region(self.region), "the region is not an AWS region"),
+            (
+                "--bucket-owner" not in self.values or self.bucket_owner.isdigit(),
+                "--bucket-owner takes an account number",
+            ),
+            ("--roots" not in self.values or os.path.isfile(self.roots), "--roots: there is no such file"),
         ):
             if not good and not self.asks_for:
                 raise SettingsError(message, "see certkeeper-pull --help")

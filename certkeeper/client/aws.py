@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from certkeeper import __version__
-from certkeeper.client.sigv4 import Credentials, encoded_path, signed
+from certkeeper.client.sigv4 import Credentials, encoded_path, is_region, signed
 from certkeeper.client.wire import Answer, Connection, seconds_at, split_url, trusting
 from certkeeper.core.document import LARGEST, parse_object
 from certkeeper.core.errors import DocumentError, SealingError, SettingsError, StoreError
@@ -23,7 +23,7 @@ _NO_METADATA = (
 _CREDENTIALS = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")
 # Who may be sent a container's token in the clear, as in AWS's own SDKs: ECS, EKS, this machine.
 _CONTAINER_HOSTS = ("169.254.170.2", "169.254.170.23", "[fd00:ec2::23]", "localhost", "127.0.0.1", "[::1]")
-# Of a region's first letters: the partition's DNS suffix, and that of its dual-stack names (S3 apart).
+# By a region's first letters.
 _SUFFIXES = {
     "cn-": ("amazonaws.com.cn", "api.amazonwebservices.com.cn"),
     "eusc-": ("amazonaws.eu", "api.amazonwebservices.eu"),
@@ -39,7 +39,7 @@ class Aws:
     """One run's session: credentials, region and open connections, found when first needed."""
 
     def __init__(self, region: str, bucket_owner: str, say: Callable[[str], None]) -> None:
-        self.region = region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or ""
+        self.region, self.found_region, self.bucket_region = region, "", ""
         self.bucket_owner = bucket_owner
         self.say = say
         self.imds_token = ""
@@ -48,28 +48,28 @@ class Aws:
         self.connections: dict[str, Connection] = {}
         self.clock_offset: float | None = None
 
-    def document(self, bucket: str, object_key: str, etag: str, follow: bool = True) -> tuple[bytes, str] | None:
+    def document(self, bucket: str, object_key: str, etag: str) -> tuple[bytes, str] | None:
         """(bytes, ETag) of an object; None if it still has this ETag. Raises StoreError."""
-        region = self._region()
-        url, path = _endpoint("s3", region), f"/{object_key}"
-        if _configured("S3") or "." in bucket:  # S3's wildcard certificate has no place for another dot
-            path = f"/{bucket}{path}"
-        else:
-            url = url.replace("//", f"//{bucket}.")
         headers = {"x-amz-expected-bucket-owner": self.bucket_owner, "if-none-match": etag}
         headers = {name: value for name, value in headers.items() if value}
-        answer = self._call("GET", url, encoded_path(path), headers, b"", (region, "s3"))
-        if answer.status == 304:
-            return None
-        if answer.status == 200:
-            etag = answer.headers.get("etag", "")
-            # It comes back in a header: one that cannot be sent must not stop all later pulls.
-            return answer.body, etag if etag.isascii() and etag.isprintable() else ""
-        there = answer.headers.get("x-amz-bucket-region", region)
-        if follow and answer.status in (301, 400) and there != region and _is_region(there):
-            self.region = there
-            return self.document(bucket, object_key, etag, follow=False)
-        raise _refused(f"s3://{bucket}/{object_key}", answer)
+        while True:
+            region = self._region()
+            url, path = _endpoint("s3", region), f"/{object_key}"
+            if _configured("S3") or "." in bucket:  # S3's wildcard certificate has no place for another dot
+                path = f"/{bucket}{path}"
+            else:
+                url = url.replace("//", f"//{bucket}.")
+            answer = self._call("GET", url, encoded_path(path), headers, b"", (region, "s3"))
+            if answer.status == 304:
+                return None
+            if answer.status == 200:
+                etag = answer.headers.get("etag", "")
+                # It comes back in a header: one that cannot be sent must not stop all later pulls.
+                return answer.body, etag if etag.isascii() and etag.isprintable() else ""
+            there = answer.headers.get("x-amz-bucket-region", region)
+            if self.bucket_region or answer.status not in (301, 400) or there == region or not is_region(there):
+                raise _refused(f"s3://{bucket}/{object_key}", answer)
+            self.bucket_region = there
 
     def secret(self, secret_id: str, version: str) -> tuple[bytes, str] | None:
         """(bytes, VersionId) of a secret's current value; None if it is still this version. Raises StoreError."""
@@ -85,7 +85,7 @@ class Aws:
     def opened(self, blob: bytes, kms_key_arn: str, name: str) -> bytes:
         """A sealed private key in the clear, by KMS Decrypt. Raises SealingError or StoreError."""
         region = (kms_key_arn.split(":") + [""] * 4)[3]
-        if not kms_key_arn.startswith("arn:") or not _is_region(region):
+        if not kms_key_arn.startswith("arn:") or not is_region(region):
             raise SealingError("the document's kms_key_arn is not the ARN of a KMS key")
         call = {
             "CiphertextBlob": binascii.b2a_base64(blob, newline=False).decode(),
@@ -217,10 +217,12 @@ class Aws:
         return self._metadata(f"iam/security-credentials/{role}")
 
     def _region(self) -> str:
-        self.region = self.region or self._metadata("placement/region")
-        if not _is_region(self.region):
-            raise SettingsError("the region is not an AWS region", "give it with --region, as in eu-west-1")
-        return self.region
+        if not self.region and not self.found_region:
+            found = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+            self.found_region = found or self._metadata("placement/region")
+            if not is_region(self.found_region):
+                raise SettingsError("the region is not an AWS region", "give it with --region, as in eu-west-1")
+        return self.bucket_region or self.region or self.found_region
 
     def _metadata(self, path: str) -> str:
         """A text of the instance metadata service, IMDSv2 only. Raises NotYet."""
@@ -248,7 +250,7 @@ class Aws:
 
 
 def _refused(what: str, answer: Answer) -> StoreError:
-    hint = "the certificate was not issued yet (see certkeeper status), or this role may not read it (docs/iam.md)"
+    hint = "it was not issued yet (see certkeeper status), or this role may not read it (docs/iam.md)"
     message = f"{what}: {_code(answer)}"
     return NotYet(message, "either " + hint) if _may_come(answer) else StoreError(message)
 
@@ -270,8 +272,9 @@ def _code(answer: Answer) -> str:
     return text if text.isalnum() and len(text) <= 64 and answer.status >= 400 else f"HTTP {answer.status}"
 
 
-def _is_region(text: str) -> bool:
-    return text.isascii() and text.replace("-", "").isalnum()
+def suffixes(region: str) -> tuple[str, str]:
+    """The DNS suffix of a region's partition, and that of its dual-stack names (S3 apart)."""
+    return next(_SUFFIXES[start] for start in _SUFFIXES if region.startswith(start))
 
 
 def _configured(service: str) -> str:
@@ -281,7 +284,7 @@ def _configured(service: str) -> str:
 def _endpoint(service: str, region: str) -> str:
     """Where a service is: as configured, else by AWS's rules for partitions, FIPS and dual-stack."""
     fips, dual = (os.environ.get(f"AWS_USE_{one}_ENDPOINT", "").lower() == "true" for one in ("FIPS", "DUALSTACK"))
-    plain, of_dual = next(_SUFFIXES[start] for start in _SUFFIXES if region.startswith(start))
+    plain, of_dual = suffixes(region)
     host = service + "-fips" * fips
     if service == "s3":
         host, of_dual = host + ".dualstack" * dual, plain

@@ -56,7 +56,7 @@ class Place:
         self.state_file, self.mark = f"{self.archive}/state.json", f"{self.archive}/reload-pending"
         for folder in (f"{into}/live", f"{into}/archive", self.archive):
             if os.path.lexists(folder) and (os.path.islink(folder) or not os.path.isdir(folder)):
-                raise CertkeeperError(f"{folder} is a link or not a folder", "nothing is written through it: move it")
+                raise CertkeeperError(f"{folder} is a link or not a folder", "move it away")
         if os.path.lexists(self.live) and not self.current() and not _is_folder(self.live):
             raise CertkeeperError(f"{self.live} is neither ours nor a folder of certbot's", "move it away")
         # What a pull that was killed left behind.

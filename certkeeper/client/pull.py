@@ -27,11 +27,11 @@ class Pull:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.owner = Owner(options.values.get("--owner", ""))
-        self.aws = Aws(options.values.get("--region", ""), options.values.get("--bucket-owner", ""), self.say)
+        self.key_owner = Owner(options.owner)
+        self.aws = Aws(options.region, options.bucket_owner, self.say)
         self.deadline = time.monotonic() + options.wait
         self.scratch = f"{options.into}/.certkeeper-proof"
-        self.codes = {0}
+        self.codes, self.trouble = {0}, 0
         self.told: dict[str, str] = {}
         self.places: dict[str, Place] = {}
         self.outcomes: dict[str, tuple[Proven, str]] = {}
@@ -48,21 +48,27 @@ class Pull:
         try:
             left, pause = self.options.names, _FIRST_PAUSE
             while left:  # names take turns: one that is not there yet does not hold up the others
-                left = [name for name in left if not self._is_done(name)]
+                later = [name for name in left if not self._is_done(name)]
+                if len(later) < len(left):
+                    self._settle()
+                left = later
+                if left and self.options.boot and self.outcomes:
+                    self.say(f"{', '.join(left)}: left to a later pull")
+                    self.codes.add(1)
+                    break
                 if left:
                     self.aws.credentials = None  # an instance role may appear while we wait
                     time.sleep(max(0.0, min(pause, self.deadline - time.monotonic())))
                     pause = min(pause * 2, 5.0)
-            self._settle()
             self._tell()
         finally:
             self.aws.close()
             os.close(lock)
-        return 1 if 1 in self.codes else max(self.codes)
+        return 1 if 1 in self.codes else max(*self.codes, self.trouble)
 
     def say(self, line: str) -> None:
         """A progress line."""
-        if "--quiet" not in self.options.values:
+        if not self.options.quiet:
             print(f"certkeeper-pull: {line}", file=sys.stderr, flush=True)
 
     def _is_done(self, name: str) -> bool:
@@ -70,7 +76,7 @@ class Pull:
         held: Proven | None = None
         try:
             if name not in self.places:
-                self.places[name] = Place(self.options.into, name, self.owner)
+                self.places[name] = Place(self.options.into, name, self.key_owner)
             place = self.places[name]
             files = place.files()
             held = self._proof_of(files)
@@ -103,7 +109,7 @@ class Pull:
 
     def _prove(self, chain: list[str], private_key: str, identifiers: list[str]) -> Proven:
         options = self.options
-        trusted = self.aws.trust(options.values.get("--roots"))
+        trusted = self.aws.trust(options.roots or None)
         return prove(chain, private_key, identifiers + options.identifiers, trusted, self.scratch)
 
     def _refreshed(self, place: Place, files: dict[str, bytes], held: Proven | None) -> tuple[Proven, str]:
@@ -111,8 +117,8 @@ class Pull:
         whole = held is not None and self._is_whole(place, files)
         version = str(state.get("etag", "")) if whole and state.get("from") == options.source else ""
         if options.bucket:
-            object_key = f"{options.prefix}/certificates/{place.name}".lstrip("/")
-            fetched = self.aws.document(options.bucket, object_key, version)
+            folder = f"{options.prefix}/" if options.prefix else ""
+            fetched = self.aws.document(options.bucket, f"{folder}certificates/{place.name}", version)
         else:
             fetched = self.aws.secret(f"{options.prefix}/{place.name}", version)
         if fetched is None:
@@ -165,7 +171,7 @@ class Pull:
     def _files(self, chain: list[str], private_key: str) -> dict[str, bytes]:
         fullchain = "".join(chain)
         texts = (chain[0], "".join(chain[1:]), fullchain, private_key, fullchain + private_key)
-        wanted = FILES if "--combined" in self.options.values else FILES[:-1]
+        wanted = FILES if self.options.combined else FILES[:-1]
         return {name: text.encode("ascii") for name, text in zip(wanted, texts)}  # noqa: B905 - strict is 3.10
 
     def _is_whole(self, place: Place, files: dict[str, bytes]) -> bool:
@@ -175,19 +181,22 @@ class Pull:
         return bool(place.current()) and place.is_owned_as_asked() and dict(files, **wanted) == files
 
     def _settle(self) -> None:
-        """Check and reload, once for all names."""
-        waiting = [place for place in self.places.values() if place.pending() is not None]
-        reload = self.options.values.get("--reload", "")
+        """Check and reload, once for all names that have come."""
+        options, waiting = self.options, [place for place in self.places.values() if place.pending() is not None]
+        self.trouble = 0  # a hook that failed when fewer were there is run again
         try:
-            good = bool(waiting) and (self._passes("--check") or self._went_back(waiting))
-            if good and reload and self._passes("--reload"):
+            if (
+                waiting
+                and (not options.check or self._passes("--check", options.check) or self._went_back(waiting))
+                and (options.reload and not options.boot and self._passes("--reload", options.reload))
+            ):
                 for place in waiting:
                     place.clear_pending()
             for place in waiting:
                 place.prune()
         except OSError as error:
             complain(error)
-            self.codes.add(3)
+            self.trouble = 3
 
     def _went_back(self, waiting: list[Place]) -> bool:
         """Let old pairs in date return, one by one, until the check passes; who was not to blame comes again."""
@@ -199,23 +208,21 @@ class Pull:
             if held is not None:
                 place.flip(before)
                 back.append((place, after, held))
-                passes = self._passes("--check")
+                passes = self._passes("--check", self.options.check)
         for place, after, _ in back[: len(back) - passes]:
             before = place.current()
             place.flip(after)
-            if passes and not self._passes("--check"):
+            if passes and not self._passes("--check", self.options.check):
                 place.flip(before)
         for place, after, held in back:
             if place.current() != after:
                 self.say(f"{place.name}: the check passes with the old certificate, which is back")
                 self.outcomes[place.name] = (held, "kept")
+                self.codes.add(3)
         return passes
 
-    def _passes(self, option: str) -> bool:
+    def _passes(self, option: str, command: str) -> bool:
         """Run a hook; what it writes goes to stderr."""
-        command = self.options.values.get(option)
-        if not command:
-            return True
         import subprocess
 
         try:
@@ -231,7 +238,7 @@ class Pull:
             trouble = f"could not be run, or not within {_LONGEST_HOOK} s"
         if trouble:
             complain(CertkeeperError(f"{option} {trouble}: {command}"))
-            self.codes.add(3)
+            self.trouble = 3
         return not trouble
 
     def _tell(self) -> None:
@@ -240,7 +247,7 @@ class Pull:
                 complain(ChainError("a root unknown here: clients like this machine refuse it", _ROOTS_HINT), name)
                 self.codes.add(3)
             until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(proven.not_after))
-            if "--quiet" not in self.options.values:
+            if not self.options.quiet:
                 print(f"{name} {word} {proven.serial_number} until {until}", flush=True)
 
 

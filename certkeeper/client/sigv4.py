@@ -18,6 +18,11 @@ class Credentials:
         self.session_token = session_token
 
 
+def is_region(text: str) -> bool:
+    """Whether this can be a region: it becomes part of host names and of signatures."""
+    return text.isascii() and text.replace("-", "").isalnum()
+
+
 def encoded_path(path: str) -> str:
     """A path as S3 signs it and as it goes over the wire: percent-encoded once, nothing normalised."""
     return "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in path.encode())

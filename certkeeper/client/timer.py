@@ -5,6 +5,7 @@ They are two since a reload inside a unit that the server waits for would wait f
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -14,7 +15,8 @@ from certkeeper.core.errors import CertkeeperError
 _BOOTED = "/run/systemd/system"
 _UNITS = "/etc/systemd/system"
 _BOOT, _PULL = "certkeeper-boot.service", "certkeeper-pull"
-# Root for the files' sake, and else as little as TLS, `nginx -t` and `systemctl reload` need.
+# Root for the files' sake, and else as little as TLS, `nginx -t` and `systemctl reload` need. Where \1 and \2 stand,
+# which no word of a unit can hold, the machine's own facts come: this program, and settings in its environment.
 _SERVICE = """\
 [Unit]
 Description=certkeeper: {what}
@@ -24,8 +26,8 @@ After=network-online.target{order}
 [Service]
 Type=oneshot
 ExecStartPre=+mkdir -pm755 {folder}
-ExecStart={command}
-{environment}TimeoutStartSec={seconds}
+ExecStart=\1 {words}
+\2TimeoutStartSec={seconds}
 UMask=0077
 ReadWritePaths={into} -/run -/var/log -/var/lib/nginx
 CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_NET_BIND_SERVICE
@@ -52,7 +54,9 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
 {wanted}"""
-_ORDER = "\nBefore=nginx.service apache2.service httpd.service haproxy.service caddy.service lighttpd.service"
+_ORDER = """
+Before=nginx.service apache2.service httpd.service haproxy.service caddy.service lighttpd.service
+OnFailure=certkeeper-pull.service"""
 _WANTED = "\n[Install]\nWantedBy={}.target\n"
 _TIMER = """\
 [Unit]
@@ -75,7 +79,10 @@ def install_timer(argv: list[str], options: Options, environment: dict[str, str]
     import subprocess
 
     os.umask(0o022)
-    for name, text in _units(words, options, environment).items():
+    program = [sys.executable, "-I", *["-S"] * sys.flags.no_site, os.path.abspath(sys.argv[0])]
+    settings = [f"Environment={quoted(f'{name}={value}')}\n" for name, value in sorted(environment.items())]
+    for name, text in units(words, options).items():
+        text = text.replace("\1", _command(program)).replace("\2", "".join(settings))
         with open(f"{_UNITS}/{name}.new", "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(f"{_UNITS}/{name}.new", f"{_UNITS}/{name}")
@@ -92,33 +99,31 @@ def _from_here(options: Options) -> list[str]:
     return [f"{option}={os.path.abspath(path)}" for option, path in given if not path.startswith("/")]
 
 
-def _units(words: list[str], options: Options, environment: dict[str, str]) -> dict[str, str]:
-    program = [sys.executable, "-I", *["-S"] * sys.flags.no_site, os.path.abspath(sys.argv[0])]
-    settings = [quoted(f"{name}={value}") for name, value in sorted(environment.items())]
+def units(words: list[str], options: Options) -> dict[str, str]:
+    """The units for a command line, by file name: all but what the machine knows."""
     shared = {
         "seconds": options.wait + 900,
         "into": quoted("-" + options.into),
-        "folder": quoted(options.into).replace("$", "$$"),
-        "environment": "".join(f"Environment={one}\n" for one in settings),
+        "folder": _command([options.into]),
     }
 
     def service(what: str, order: str, wanted: str, words: list[str]) -> str:
-        # systemd itself replaces $NAME in a command, even within quotes.
-        command = " ".join(quoted(word).replace("$", "$$") for word in program + words)
-        return _SERVICE.format(what=what, order=order, wanted=wanted, command=command, **shared)
+        return _SERVICE.format(what=what, order=order, wanted=wanted, words=_command(words), **shared)
 
-    boot = [*words, "--reload="]  # the last one counts
     return {
-        _BOOT: service("pull before the web server starts", _ORDER, _WANTED.format("multi-user"), boot),
+        _BOOT: service("pull before the web server starts", _ORDER, _WANTED.format("multi-user"), [*words, "--boot"]),
         _PULL + ".service": service("pull, and reload the web server", " " + _BOOT, "", words),
         _PULL + ".timer": _TIMER + _WANTED.format("timers"),
     }
+
+
+def _command(words: list[str]) -> str:
+    # systemd itself replaces $NAME in a command, even within quotes.
+    return " ".join(quoted(word).replace("$", "$$") for word in words)
 
 
 def quoted(word: str) -> str:
     """One word of a unit file. Raises CertkeeperError."""
     if not word.replace("\n", "").isprintable():
         raise CertkeeperError(f"{word!r} cannot be written into a unit file")
-    for letter, escaped in (("\\", "\\\\"), ('"', '\\"'), ("%", "%%"), ("\n", "\\n")):
-        word = word.replace(letter, escaped)
-    return f'"{word}"'
+    return json.dumps(word, ensure_ascii=False).replace("%", "%%")

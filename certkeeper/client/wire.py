@@ -83,7 +83,7 @@ class Connection:
             headers["content-length"] = str(len(body))
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{name}: {headers[name]}\r\n" for name in headers)
         if head.count("\n") != len(headers) + 1 or not head.isascii():
-            raise SettingsError("a request with a line break or a letter outside ASCII was not sent")
+            raise SettingsError("a request that is not plain ASCII was not sent")
         try:
             if self.socket is None:
                 host = self.host.encode()  # of a text both calls would make IDNA, whose tables are dear to import
@@ -150,5 +150,5 @@ class Connection:
         self.socket.settimeout(left)
         received = self.socket.recv(65536)
         if not received:
-            raise ConnectionError("the connection was closed in the middle of an answer")
+            raise ConnectionError("the answer is torn")
         self.buffer += received

@@ -93,7 +93,7 @@ def decode(data: bytes, name: str | None = None) -> dict[str, object]:
 def parse_object(data: bytes) -> dict[str, object]:
     """One JSON object out of bytes of a bounded size. Raises DocumentError."""
     if len(data) > LARGEST:
-        raise DocumentError(f"the document has {len(data)} bytes, more than the {LARGEST} that are ever written")
+        raise DocumentError(f"the document has more than {LARGEST} bytes")
     try:
         fields = json.loads(data.decode("utf-8"))
     except (ValueError, RecursionError):

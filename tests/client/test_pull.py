@@ -7,14 +7,14 @@ import os
 import ssl
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.client.certificates import DAY, Pair, authority, document, issue, now
-from tests.client.conftest import BUCKET, OBJECT, Instance
+from tests.client.conftest import BUCKET, OBJECT, Instance, Run
 from tests.client.loopback_aws import ACCOUNT, IMDS_TOKEN, SECRET_ACCESS_KEY, SESSION_TOKEN, Reply, Seen
 
 REFUSED = b"<Error><Code>AccessDenied</Code></Error>"
@@ -493,6 +493,86 @@ def test_a_name_that_is_waited_for_does_not_hold_up_the_next(instance: Instance)
 
     assert run.code == 0
     assert seen_in_time == [True]
+
+
+def two_names(instance: Instance, *more: str) -> Run:
+    roots = ("--roots", str(instance.folder / "roots.pem"), "--wait", "20")
+    return instance.run(
+        "a.test", "b.test", "--from", f"s3://{BUCKET}/prod", "--into", str(instance.into), *roots, *more
+    )
+
+
+def let_b_come_after(instance: Instance, condition: Callable[[], bool]) -> None:
+    """a.test is there, and b.test once the condition holds."""
+    instance.store(issue("a.test"), "a.test")
+
+    def late(seen: Seen) -> None:
+        if condition() and OBJECT + "b.test" not in instance.aws.objects:
+            instance.store(issue("b.test"), "b.test")
+
+    instance.aws.interfere = late
+
+
+def test_who_is_there_is_reloaded_while_another_name_is_waited_for(instance: Instance) -> None:
+    reloads = instance.folder / "lines"
+    let_b_come_after(instance, reloads.exists)
+
+    run = two_names(instance, "--reload", f"ls {instance.into}/live >> {reloads}")
+
+    assert run.code == 0, run.err
+    assert reloads.read_text().split() == ["a.test", "a.test", "b.test"]
+
+
+def test_a_reload_that_fails_for_want_of_another_name_is_made_up_for(instance: Instance) -> None:
+    failed = instance.folder / "failed"
+    let_b_come_after(instance, failed.exists)
+
+    run = two_names(instance, "--reload", f"test -e {instance.into}/live/b.test || {{ touch {failed}; exit 1; }}")
+
+    assert run.code == 0, run.err
+    assert run.err.count("error: --reload failed with exit status 1") == 1
+    assert [(instance.into / "archive" / name / "reload-pending").exists() for name in ("a.test", "b.test")] == [
+        False
+    ] * 2
+
+
+def test_an_old_pair_that_had_to_return_is_told_though_another_name_came_well(instance: Instance) -> None:
+    old = instance.store(issue("a.test"), "a.test")
+    instance.pull(name="a.test")
+    checks = instance.folder / "checks"
+    let_b_come_after(instance, checks.exists)
+    assert instance.aws.objects[OBJECT + "a.test"] != old
+
+    # Only the first check fails: that of the new pair of a.test.
+    run = two_names(instance, "--check", f"test -e {checks} || {{ touch {checks}; exit 1; }}")
+
+    assert [line.split()[:2] for line in run.out.splitlines()] == [["a.test", "kept"], ["b.test", "installed"]]
+    assert run.code == 3
+
+
+def test_at_boot_who_is_there_is_enough_and_nothing_is_reloaded(instance: Instance) -> None:
+    instance.store(issue("a.test"), "a.test")
+
+    run = two_names(instance, "--boot", *instance.reload)
+
+    assert run.code == 1  # what lets systemd start the unit that goes on waiting
+    assert run.err.splitlines()[-1].endswith("b.test: left to a later pull")
+    assert (instance.reloads, (instance.into / "archive/a.test/reload-pending").exists()) == ([], True)
+
+
+def test_at_boot_the_first_name_is_waited_for(instance: Instance) -> None:
+    let_b_come_after(instance, lambda: False)
+    there = instance.aws.objects.pop(OBJECT + "a.test")
+
+    def late(seen: Seen) -> None:
+        if len(instance.aws.requests) > 3:
+            instance.aws.objects[OBJECT + "a.test"] = there
+
+    instance.aws.interfere = late
+
+    run = two_names(instance, "--boot")
+
+    assert [line.split()[:2] for line in run.out.splitlines()] == [["a.test", "installed"]]
 
 
 def test_a_document_that_is_wrong_is_not_waited_for(instance: Instance) -> None:

@@ -57,9 +57,9 @@ def test_the_units_hold_the_command_line_and_are_enabled(instance: Instance, uni
     assert calls == ["daemon-reload", "enable certkeeper-boot.service", "enable --now certkeeper-pull.timer"]
     assert pull[-2:] != ["--reload", ""]
     assert pull[pull.index("--reload") + 1] == ODD + " || :"
-    assert boot == [*pull, "--reload="]
+    assert boot == [*pull, "--boot"]
     assert "--install-timer" not in pull
-    assert Options(boot[boot.index("example.com") :]).values["--reload"] == ""
+    assert Options(boot[boot.index("example.com") :]).boot
     assert sorted(one.name for one in units.iterdir()) == [
         "certkeeper-boot.service", "certkeeper-pull.service", "certkeeper-pull.timer",
     ]  # fmt: skip
@@ -109,7 +109,7 @@ def test_the_units_mean_the_same_files_from_any_folder(
     options = Options(words[words.index("example.com") :])
     assert run.code == 0, run.err
     assert options.into == str(instance.into)
-    assert options.values["--roots"] == str(instance.folder / "roots.pem")
+    assert options.roots == str(instance.folder / "roots.pem")
 
 
 def test_the_units_go_by_the_same_roots(instance: Instance, units: Path) -> None:
