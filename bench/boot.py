@@ -242,10 +242,13 @@ def clients(aws: Aws, tls_port: int, imds_port: int, python: str) -> dict[str, C
     usual["AWS_ENDPOINT_URL_KMS"] = f"https://127.0.0.1:{tls_port}"  # as on EC2: a host, and so a handshake, of its own
     hashed = {**usual, "SSL_CERT_DIR": str(aws.folder / "roots")}
     one_root = {**usual, "AWS_CA_BUNDLE": f"{aws.folder}/root.pem", "AWS_METADATA_SERVICE_TIMEOUT": "10"}
-    program = aws.folder / "certkeeper-pull"
-    program.write_text(shrunk())
-    pull = [python, "-I", "-S", str(program), "example.com", "--for", "example.com", "--region", REGION]
-    pull += ["--from", aws.store, "--bucket-owner", OWNER]
+
+    def pull(into: str, source: str = aws.store) -> list[str]:
+        """As user data installs it: made for one command line."""
+        words = ["example.com", "--for", "example.com", "--region", REGION, "--from", source]
+        program = aws.folder / f"certkeeper-pull-{len(list(aws.folder.glob('certkeeper-pull*')))}"
+        program.write_text(shrunk([*words, "--bucket-owner", OWNER, "--into", f"{aws.folder}/{into}"]))
+        return [python, "-I", "-S", str(program)]
 
     def curl(roots: str) -> Client:
         words = ["--aws-sigv4", f"aws:amz:{REGION}:s3", "--user", "AKIDEXAMPLE:secret"]
@@ -262,12 +265,12 @@ def clients(aws: Aws, tls_port: int, imds_port: int, python: str) -> dict[str, C
         CURL: curl(f"{aws.folder}/root.pem"),
         "curl, the usual bundle": curl(f"{aws.folder}/bundle.pem"),
         "python -I -S -c pass": Client([python, "-I", "-S", "-c", "pass"], bare),
-        PULL: Client([*pull, "--into", str(into)], hashed, into),
+        PULL: Client(pull("letsencrypt"), hashed, into),
         f"{PULL}, roots in one file": Client(
-            [*pull, "--into", str(into)], {**usual, "SSL_CERT_FILE": f"{aws.folder}/bundle.pem"}, into
+            pull("letsencrypt"), {**usual, "SSL_CERT_FILE": f"{aws.folder}/bundle.pem"}, into
         ),
-        f"{PULL}, unchanged": Client([*pull, "--into", f"{aws.folder}/held"], hashed),
-        f"{PULL}, Secrets Manager": Client([*pull, "--from", "secretsmanager:prod", "--into", str(into)], hashed, into),
+        f"{PULL}, unchanged": Client(pull("held"), hashed),
+        f"{PULL}, Secrets Manager": Client(pull("letsencrypt", "secretsmanager:prod"), hashed, into),
     }
     for version in ("v1", "v2"):
         program_of_aws = parts.find(f"aws-{version}")

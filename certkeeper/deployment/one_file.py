@@ -6,12 +6,16 @@ import ast
 import io
 import tokenize
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 
 from certkeeper import __version__
+from certkeeper.client.arguments import Options
+from certkeeper.client.aws import suffixes
+from certkeeper.client.timer import units
+from certkeeper.deployment.folding import fold
 
 _PACKAGE = Path(__file__).parent.parent
 # In the order in which they need each other.
@@ -43,11 +47,22 @@ gc.disable()  # this lives for a moment, and most of its garbage would be its im
 '''
 
 # What an instance can do without, and the value that stands in its place.
-_NOT_IN_USER_DATA = {
-    "_container_role": "",  # on EC2 the role comes from the instance metadata service
-    "_from_here": "",  # nothing: user data names its folder from / on
-    "_check_values": None,  # of fields that a pull takes no word from: it proves the pair by a handshake
+_NOT_IN_USER_DATA: dict[str, object] = {
+    "_container_role()": "",  # on EC2 the role comes from the instance metadata service
+    "_from_here()": "",  # nothing: user data names its folder from / on
+    "_check_values()": None,  # of fields that a pull takes no word from: it proves the pair by a handshake
+    "_NO_METADATA": "is an instance role attached?",
+    "options.asks_for": "",
+    "sys.flags.no_site": 1,
 }
+# In place of the client's own: the command line is known, and another one is not taken.
+_OPTIONS = """
+class Options:
+    def __init__(self, argv):
+        self.boot, self.install_timer = argv == ["--boot"], argv == ["--install-timer"]
+        if argv and not (self.boot or self.install_timer):
+            raise SettingsError({refusal!r}, "give it no words")
+"""
 # All that a pull reads of a document.
 _FIELDS_IN_USER_DATA = (
     *("format", "name", "revision", "identifiers", "fullchain_pem", "sealing", "sealed_private_key", "kms_key_arn"),
@@ -73,10 +88,25 @@ def one_file() -> str:
     return _HEADER + "\n".join(sorted(imports, key=_import_order)) + "\n\n" + ours + "\n" + "\n\n".join(bodies)
 
 
-def shrunk() -> str:
-    """The same program for EC2 alone, with short names, without comments, types and most of its help."""
-    tree = ast.fix_missing_locations(_Bare().visit(ast.parse(one_file())))
-    _drop_unused(tree)
+def shrunk(words: Sequence[str], more: Mapping[str, object] | None = None) -> str:
+    """The same program for EC2 and one command line alone: with short names, without comments, types and all that this
+    command line has no use for. It takes no words but --boot. `more` are further values of constants.
+    """
+    options = Options(list(words))
+    known = {f"options.{name}": value for name, value in vars(options).items() if name != "boot"}
+    if options.install_timer:
+        del known["options.install_timer"]
+    known |= {**_NOT_IN_USER_DATA, "units()": units([], options), "is_owned_as_asked()": True, **(more or {})}
+    if options.region:  # the key's is in the same partition
+        known["suffixes()"] = suffixes(options.region)
+    if options.owner:
+        del known["is_owned_as_asked()"]
+    tree = _Bare().visit(ast.parse(one_file()))
+    said = _OPTIONS.format(refusal=f"this program was made for {' '.join(options.names)} --from {options.source} alone")
+    (own,) = ast.parse(said).body
+    tree.body = [own if _defined(one) == "Options" else one for one in tree.body]
+    fold(tree, known, ALSO_FOREIGN)
+    tree = ast.fix_missing_locations(_Percent().visit(tree))
     _rename(tree)
     first = f"# certkeeper-pull {__version__}, shrunk; the text to read is certkeeper/client"
     return "\n".join([_SHEBANG.strip(), first, *_one_liners([*_tight(ast.unparse(tree))])]) + "\n"
@@ -120,13 +150,11 @@ def _import_order(text: str) -> tuple[bool, str]:
 
 
 class _Bare(ast.NodeTransformer):
-    """Without docstrings, annotations and what is not in user data; f-strings become `%`, the same in every Python."""
+    """Without docstrings, annotations and what is not in user data."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
-        if node.name in _NOT_IN_USER_DATA:
-            return None
         node.returns = None
-        for argument in [*node.args.args, *node.args.kwonlyargs]:
+        for argument in [one for one in ast.walk(node.args) if isinstance(one, ast.arg)]:
             argument.annotation = None
         self.generic_visit(node)
         node.body = node.body or [ast.Pass()]
@@ -159,18 +187,17 @@ class _Bare(ast.NodeTransformer):
             node.value = ast.Dict([field for field, _ in kept], [kind for _, kind in kept])
         return node
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:
+    def visit_If(self, node: ast.If) -> ast.AST | None:
         self.generic_visit(node)
-        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        return ast.Constant(_NOT_IN_USER_DATA[name]) if name in _NOT_IN_USER_DATA else node
+        return None if ast.unparse(node.test) == "TYPE_CHECKING" else node
+
+
+class _Percent(ast.NodeTransformer):
+    """f-strings become `%`, which is the same in every Python."""
 
     def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
         node.value = self.visit(node.value)
         return node
-
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        self.generic_visit(node)
-        return None if ast.unparse(node.test) == "TYPE_CHECKING" else node
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         self.generic_visit(node)
@@ -182,21 +209,8 @@ class _Bare(ast.NodeTransformer):
                 values.append(part.value)
             elif isinstance(part, ast.Constant):
                 text += str(part.value).replace("%", "%%")
-        return ast.BinOp(ast.Constant(text), ast.Mod(), ast.Tuple(values, ast.Load()))
-
-
-def _drop_unused(tree: ast.Module) -> None:
-    """Functions, classes, constants and imports that nothing names any more."""
-    while True:
-        named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-        kept = [node for node in tree.body if _defined(node) in named | {"", "main"} and _is_of_use(node, named)]
-        if len(kept) == len(tree.body):
-            return
-        tree.body = kept
-
-
-def _is_of_use(node: ast.stmt, named: set[str]) -> bool:
-    return not isinstance(node, ast.ImportFrom) or not named.isdisjoint(one.name for one in node.names)
+        alone = len(values) == 1 and not isinstance(values[0], ast.Tuple)  # nor is any value that the client shows
+        return ast.BinOp(ast.Constant(text), ast.Mod(), values[0] if alone else ast.Tuple(values, ast.Load()))
 
 
 def _defined(node: ast.stmt) -> str:

@@ -21,7 +21,7 @@ BEGIN, END = "# >>> certkeeper >>>", "# <<< certkeeper <<<"
 PROGRAM = "/usr/local/bin/certkeeper-pull"
 LARGEST = 16 * 1024  # what EC2 takes, before base64
 
-# Runs on the instance: `client` is the client's text, the command line is the client's.
+# Runs on the instance: `client` is the client's text, the command line is what it takes.
 _SET_UP = f"""\
 import os,sys
 os.umask(18)
@@ -52,15 +52,10 @@ if missing("ssl-dhparams.pem"):
 sys.argv[0]="{PROGRAM}"
 exec(client,dict(__name__="__main__"))
 """
-# The text's letters are the digits of a number: all from & to ~, but ! for { since templates read `{{`. No shell reads
-# anything into them behind a quoted `<<`, and Terraform, CloudFormation and YAML's blocks neither.
-_FIRST, _DIGITS = ord("&"), 89
-_UNPACK = f"""\
-import sys,lzma
-n=0
-for c in sys.stdin.read().strip().replace("!","{{"):n=n*{_DIGITS}+ord(c)-{_FIRST}
-client,set_up=lzma.decompress(n.to_bytes(16384,"big").lstrip(b"\\0")).decode().split("\\0")
-exec(set_up)"""
+# The text's letters are the digits of a number: all from " to ~, without $ and %, and ! for { since templates read
+# `{{`, `${` and `%{`. No shell reads anything into them behind a quoted `<<`, and YAML's blocks neither.
+_FIRST, _AROUND, _DIGITS = ord("&"), 93, 91
+_FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 48}]
 _UNIT = re.compile(r"systemctl (?:reload|restart|reload-or-restart|try-reload-or-restart) ([\w@.-]+)")
 
 
@@ -141,22 +136,30 @@ def nginx_lines(name: str, into: str = "/etc/letsencrypt") -> str:
 
 
 def _block(options: Options) -> str:
-    command = " ".join(shlex.quote(word) for word in options.command)
+    said = " ".join(shlex.quote(word) for word in (*options.names, "--from", options.source))
+    command = "" if options.no_timer else " --install-timer"
     unit = _UNIT.fullmatch(options.reload)
-    started = f"systemctl is-active -q {unit[1]} || systemctl restart {unit[1]} || :\n" if unit else ""
+    started = f"systemctl start {unit[1]} || :\n" if unit else ""
+    unpack, payload = _packed(options.command)
     return (
-        f"{BEGIN}\n# by certkeeper {__version__}, with the client inside\n"
-        f"python3 -I -S -c '{_UNPACK}' {command} <<'certkeeper' || echo \"certkeeper-pull: exit status $?\" >&2\n"
-        f"{_payload()}\ncertkeeper\n{started}{END}\n"
+        f"{BEGIN}\n# certkeeper {__version__}: {said}\n"
+        f"python3 -I -S -c '{unpack}'{command} <<'certkeeper' || echo certkeeper-pull: exit status $? >&2\n"
+        f"{payload}\ncertkeeper\n{started}{END}\n"
     )
 
 
 @cache
-def _payload() -> str:
-    filters = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0}]
-    packed = lzma.compress(f"{shrunk()}\0{_SET_UP}".encode(), lzma.FORMAT_ALONE, filters=filters)
+def _packed(words: tuple[str, ...]) -> tuple[str, str]:
+    """A Python program that reads a line, unpacks it and runs it; and that line."""
+    packed = lzma.compress(f"{shrunk(words)}\0{_SET_UP}".encode(), lzma.FORMAT_ALONE, filters=_FILTERS)
+    unpack = f"""\
+import lzma
+n=0
+for c in input().replace("!","{{"):n=n*{_DIGITS}+(ord(c)-{_FIRST})%{_AROUND}
+client,set_up=lzma.decompress(n.to_bytes({len(packed)},"big")).decode().split("\\0")
+exec(set_up)"""
     number, text = int.from_bytes(packed, "big"), ""
     while number:
         number, digit = divmod(number, _DIGITS)
-        text += chr(_FIRST + digit)
-    return text[::-1].replace("{", "!")
+        text += chr(_FIRST + digit - _AROUND * (digit > ord("~") - _FIRST))
+    return unpack, text[::-1].replace("{", "!")

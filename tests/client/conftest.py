@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from certkeeper.client.__main__ import main
+from certkeeper.deployment.one_file import shrunk
 from tests.client.certificates import Pair, authority, document
 from tests.client.loopback_aws import LoopbackAws
 
@@ -27,6 +31,14 @@ class Run:
     err: str
 
 
+@cache
+def as_user_data(arguments: tuple[str, ...]) -> Callable[[], int]:
+    """The client as user data carries it, made for these arguments."""
+    namespace: dict[str, Any] = {"__name__": "program"}
+    exec(shrunk(arguments, {"_PAUSES": (0.01, 0.02), "_FIRST_PAUSE": 0.1}), namespace)  # noqa: S102 - our own
+    return cast(Callable[[], int], namespace["main"])
+
+
 @dataclass
 class Instance:
     """The machine under test."""
@@ -35,6 +47,7 @@ class Instance:
     folder: Path
     monkeypatch: pytest.MonkeyPatch
     capfd: pytest.CaptureFixture[str]
+    as_user_data: bool = False
 
     @property
     def into(self) -> Path:
@@ -87,7 +100,12 @@ class Instance:
                 patch.delenv(variable)
             for variable, value in self.environment.items():
                 patch.setenv(variable, value)
-            code = main(list(arguments))
+            if self.as_user_data:
+                words = [one for one in arguments if one in ("--boot", "--install-timer")]
+                patch.setattr(sys, "argv", [sys.argv[0], *words])
+                code = as_user_data(arguments)()
+            else:
+                code = main(list(arguments))
         captured = self.capfd.readouterr()
         assert not self.aws.problems, self.aws.problems
         return Run(code, captured.out, captured.err)
@@ -121,4 +139,4 @@ def instance(
 ) -> Instance:
     monkeypatch.setattr("certkeeper.client.aws._PAUSES", (0.01, 0.02))
     monkeypatch.setattr("certkeeper.client.pull._FIRST_PAUSE", 0.1)
-    return Instance(aws, tmp_path, monkeypatch, capfd)
+    return Instance(aws, tmp_path, monkeypatch, capfd, bool(os.environ.get("SHRUNK")))

@@ -8,12 +8,10 @@ import os
 import random
 import shutil
 import ssl
-from typing import Any
 
 import pytest
 
 from certkeeper.client.wire import Connection
-from certkeeper.deployment.one_file import shrunk
 from tests.client.certificates import document, issue
 from tests.client.conftest import OBJECT, Instance
 from tests.client.loopback_aws import Reply, Seen
@@ -89,10 +87,7 @@ def test_anything_at_all_is_one_clean_error(instance: Instance, what: str, monke
     good = document(issue("example.com"))
     instance.aws.objects[OBJECT + "example.com"] = good
     held = what.endswith("installed")
-    if what.endswith("shrunk form"):
-        namespace: dict[str, Any] = {"__name__": "program"}
-        exec(shrunk(), namespace)  # noqa: S102 - our own
-        monkeypatch.setattr("tests.client.conftest.main", namespace["main"])
+    instance.as_user_data = what.endswith("shrunk form")
     if held:
         assert instance.pull("--region", "eu-west-1").code == 0
     outside = sorted(os.listdir(instance.folder))

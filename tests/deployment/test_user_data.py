@@ -6,11 +6,12 @@ import gzip
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from certkeeper.client.arguments import Options as ClientOptions
 from certkeeper.core.errors import SettingsError
 from certkeeper.deployment import user_data
 from certkeeper.deployment.one_file import shrunk
@@ -52,13 +53,34 @@ needs_namespaces = pytest.mark.skipif(not can_be_root_in_a_namespace(), reason="
 # ---- size and form
 
 
-def test_the_text_leaves_500_bytes_and_compressed_it_leaves_3400() -> None:
-    text = render(LONG)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"region": "", "bucket_owner": ""},
+        {"region": "us-gov-west-1"},
+        {"source": "secretsmanager:certkeeper-prod/web", "bucket_owner": ""},
+        {"identifiers": ()},
+        {"no_timer": True},
+        {"reload": ""},
+        {"names": ("example.com", "shop.example.com", "intranet.example.org"), "identifiers": ()},
+    ],
+)
+def test_the_text_leaves_3000_bytes_and_compressed_it_leaves_5300(changes: dict[str, Any]) -> None:
+    options = replace(LONG, **changes)
+    text = render(options)
 
-    assert len(text.encode()) <= LARGEST - 500
-    assert len(compressed(text)) <= LARGEST - 3400
+    assert len(text.encode()) <= LARGEST - 3000
+    assert len(cloud_config(options).encode()) <= LARGEST - 2900
+    assert len(compressed(text)) <= LARGEST - 5300
     assert gzip.decompress(compressed(text)).decode() == text
     assert compressed(text) == compressed(text)
+
+
+def test_twenty_long_names_fit_though_they_leave_less() -> None:
+    names = tuple(f"a-rather-long-name-{number}.of-some-customer.example.com" for number in range(20))
+
+    assert len(render(replace(LONG, names=names, identifiers=())).encode()) <= LARGEST - 1300
 
 
 def test_nothing_is_downloaded_and_nothing_but_sh_and_python_is_needed() -> None:
@@ -69,9 +91,10 @@ def test_nothing_is_downloaded_and_nothing_but_sh_and_python_is_needed() -> None
 
 
 def test_no_template_language_reads_anything_into_it() -> None:
-    payload = user_data._payload()
+    unpack, payload = user_data._packed(LONG.command)
 
-    assert not set(payload) & set('$%#{" \n')
+    assert not set(payload) & set("${% \n")
+    assert not set(unpack) & set("'$#")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -79,9 +102,10 @@ def test_no_template_language_reads_anything_into_it() -> None:
     "options",
     [LONG, Options(("a", "b"), "secretsmanager:prod", into="/srv/it's $HOME `x`", reload="echo '\"' $x \\ 100%")],
 )
-def test_every_shell_reads_it_and_every_word_arrives(shell: str, options: Options, tmp_path: Path) -> None:
+def test_every_shell_reads_it_and_hands_the_payload_over(shell: str, options: Options, tmp_path: Path) -> None:
     fake = tmp_path / "python3"
-    fake.write_text("#!/bin/sh\nshift 4\nfor word; do printf '%s\\0' \"$word\"; done >$(dirname $0)/words\n")
+    words = "for word; do printf '%s\\0' \"$word\"; done >$(dirname $0)/words; cat >$(dirname $0)/payload"
+    fake.write_text(f"#!/bin/sh\nshift 3\n{words}\n")
     (tmp_path / "systemctl").write_text("#!/bin/sh\n")
     for one in tmp_path.iterdir():
         one.chmod(0o755)
@@ -93,10 +117,10 @@ def test_every_shell_reads_it_and_every_word_arrives(shell: str, options: Option
         [*command, "-eu", str(script)], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True
     )
 
-    words = (tmp_path / "words").read_text().split("\0")[:-1]
+    unpack, payload = user_data._packed(options.command)
     assert (done.returncode, done.stderr) == (0, "")
-    assert tuple(words) == options.command
-    assert ClientOptions(words).source == options.source
+    assert (tmp_path / "words").read_text().split("\0")[:-1] == [unpack, "--install-timer"]
+    assert (tmp_path / "payload").read_text() == payload + "\n"
 
 
 def test_a_pull_that_fails_is_said_and_does_not_end_the_users_script(tmp_path: Path) -> None:
@@ -118,16 +142,15 @@ def test_a_pull_that_fails_is_said_and_does_not_end_the_users_script(tmp_path: P
 def test_what_comes_out_is_the_client_under_every_python(python: str, tmp_path: Path) -> None:
     lines = render(LONG).splitlines()
     payload = lines[lines.index("certkeeper") - 1]
-    program = user_data._UNPACK.replace("exec(set_up)", "print(client, end='')")
+    program = user_data._packed(LONG.command)[0].replace("exec(set_up)", "print(client, end='')")
 
     done = subprocess.run([python, "-I", "-c", program], input=payload, capture_output=True, text=True, check=True)
     (tmp_path / "client").write_text(done.stdout)
-    help_text = subprocess.run(
-        [python, "-I", "-S", str(tmp_path / "client"), "--help"], capture_output=True, text=True, check=True
-    )
+    refused = subprocess.run([python, "-I", "-S", str(tmp_path / "client"), "--help"], capture_output=True, text=True)
 
-    assert done.stdout == shrunk()
-    assert help_text.stdout.startswith("usage: certkeeper-pull NAME... --from")
+    assert done.stdout == shrunk(LONG.command)
+    assert refused.returncode == 2
+    assert f"made for example.com --from {LONG.source} alone" in refused.stderr
 
 
 # ---- in a script of the user's
@@ -250,7 +273,7 @@ def test_on_an_instance_the_script_installs_everything_and_does_no_harm_the_seco
     assert done.returncode == 0, done.stderr
     assert [line.split()[1] for line in done.stdout.splitlines()] == ["installed", "unchanged"]
     client = after / "usr-local-bin" / "certkeeper-pull"
-    assert (client.read_text(), client.stat().st_mode & 0o777) == (shrunk(), 0o755)
+    assert (client.read_text(), client.stat().st_mode & 0o777) == (shrunk(options.command), 0o755)
     letsencrypt = after / "etc" / "letsencrypt"
     assert (letsencrypt / "live" / "example.com" / "privkey.pem").read_text() == pair.private_key_pem
     assert (
@@ -258,7 +281,7 @@ def test_on_an_instance_the_script_installs_everything_and_does_no_harm_the_seco
     )
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls.count("reload-or-restart nginx") == 1
-    assert calls.count("is-active -q nginx") == 2
+    assert calls.count("start nginx") == 2
     if nginx:
         pem = letsencrypt / "ssl-dhparams.pem"
         told = subprocess.run(
