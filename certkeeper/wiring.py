@@ -259,6 +259,13 @@ def new_aws() -> Aws:
     return Aws()
 
 
+def whereabouts(settings: config.Settings) -> tuple[str, str]:
+    """The region of the bucket, and the account that S3 says it belongs to. Raises SettingsError, StoreError."""
+    aws = new_aws()
+    owner = settings.bucket_owner or aws.account()
+    return aws.region_of(settings.bucket, owner), owner
+
+
 def _records_at(bucket: str, prefix: str, owner: str | None, aws: Aws) -> Records:
     from certkeeper.adapters.s3_records import S3Records
 

@@ -310,8 +310,8 @@ def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--reload", default="systemctl reload-or-restart nginx", metavar="COMMAND", help="(reload-or-restart nginx)"
     )
     command.add_argument("--wait", type=int, default=300, metavar="SECONDS", help="for a certificate, at boot (300)")
-    command.add_argument("--region", default="", help="of the store (default: the instance's)")
-    command.add_argument("--bucket-owner", default="", metavar="ACCOUNT", help="whose the bucket must be")
+    command.add_argument("--region", default="", help="of the store (default: S3 is asked)")
+    command.add_argument("--bucket-owner", default="", metavar="ACCOUNT", help="whose the bucket must be (the same)")
     command.add_argument("--no-timer", action="store_true", help="do not install the timer that pulls renewals")
     into = command.add_argument("--into", metavar="FILE", help="replace or add our block in a script of yours")
     into.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's way

@@ -219,14 +219,22 @@ def _user_data(said: Namespace) -> int:
 
     settings = read_settings(said)
     chosen(settings, said.names)
+    region, owner = said.region, said.bucket_owner or settings.bucket_owner or ""
+    if not (region and owner) and not said.nginx:
+        try:
+            there, account = wiring.whereabouts(settings)
+            region, owner = region or there, owner or account
+        except CertkeeperError as error:
+            talk(f"the user data leaves to the instance where the store is: {error.message}")
+            talk("hint: give --region and --bucket-owner, or configure AWS")
     options = user_data.Options(
         names=tuple(said.names),
         source=f"secretsmanager:{settings.secrets_prefix}" if settings.secrets_prefix else settings.store,
         identifiers=tuple(said.identifiers),
         reload=said.reload,
         wait=said.wait,
-        region=said.region,
-        bucket_owner=said.bucket_owner or settings.bucket_owner or "",
+        region=region,
+        bucket_owner="" if settings.secrets_prefix else owner,
         no_timer=said.no_timer,
     )
     if said.nginx:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ import pytest
 from certkeeper.cli.main import main
 from certkeeper.cli.terminal import GOOD, NO_NEWS
 from certkeeper.deployment.user_data import BEGIN, END, LARGEST
+from certkeeper.sandbox.aws import AwsServer
+from certkeeper.sandbox.calls import Desk
+from certkeeper.sandbox.route53 import HostedZones
 
 SETTINGS = """\
 store = "s3://bucket/prod"
@@ -33,6 +38,11 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Settings in a folder of the test's own, with none from around it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CERTKEEPER_CONFIG", raising=False)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     path = tmp_path / "settings.toml"
     path.write_text(SETTINGS)
     return path
@@ -50,8 +60,46 @@ def test_the_text_is_a_shell_script_with_the_command_in_it(tmp_path: Path, capsy
     checked = subprocess.run(["sh", "-n", "user-data.sh"], capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, b"")
     assert text.startswith("#!/bin/sh\n")
-    assert " www --from s3://bucket/prod --into /etc/letsencrypt --wait 60 --for example.com " in text
+    assert ": www --from s3://bucket/prod\n" in text
     assert len(text.encode()) <= LARGEST
+
+
+def made(text: str) -> str:
+    """The program in user data."""
+    program, payload = text.split("-c '")[1].split("'")[0], text.splitlines()[text.splitlines().index("certkeeper") - 1]
+    shown = program.replace("exec(set_up)", "print(client)")
+    return subprocess.run(
+        [sys.executable, "-c", shown], input=payload, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_region_and_owner_of_the_bucket_are_asked_for(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    with AwsServer(Desk(), HostedZones()) as aws:
+        for name, value in (aws.environment | {"AWS_REGION": "us-east-1"}).items():
+            monkeypatch.setenv(name, value)
+        aws.create_bucket("bucket")
+
+        assert user_data("www") == GOOD
+
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "'eu-west-1'" in made(said.out) and "'123456789012'" in made(said.out)
+
+
+def test_without_aws_the_instance_is_left_to_find_out_and_that_is_said(capsys: Captured) -> None:
+    assert user_data("www") == GOOD
+
+    said = capsys.readouterr()
+    assert "the user data leaves to the instance where the store is: " in said.err
+    assert "placement/region" in made(said.out)
+
+
+def test_what_is_given_is_not_asked_for(capsys: Captured) -> None:
+    assert user_data("www", "--region", "us-gov-west-1", "--bucket-owner", "210987654321") == GOOD
+
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "'us-gov-west-1'" in made(said.out) and "'210987654321'" in made(said.out)
 
 
 def test_compressed_it_is_the_same_text(capsysbinary: CapturedBytes) -> None:
@@ -108,7 +156,7 @@ def test_certificates_in_secrets_manager_are_fetched_from_there(settings: Path, 
 
     assert user_data("www") == GOOD
 
-    assert " www --from secretsmanager:prod " in capsys.readouterr().out
+    assert ": www --from secretsmanager:prod\n" in capsys.readouterr().out
 
 
 def test_a_name_that_nobody_knows_is_told_with_those_that_there_are(capsys: Captured) -> None:
@@ -122,7 +170,7 @@ def test_a_name_that_nobody_knows_is_told_with_those_that_there_are(capsys: Capt
 
 def test_a_script_that_is_too_large_as_text_is_compressed_beside_it(tmp_path: Path, capsys: Captured) -> None:
     script = tmp_path / "boot.sh"
-    script.write_text("#!/bin/sh\n" + random_lines(3000))
+    script.write_text("#!/bin/sh\n" + random_lines(5000))
 
     assert user_data("www", "--into", "boot.sh") == GOOD
 
@@ -141,7 +189,7 @@ def random_lines(count: int) -> str:
 @pytest.mark.parametrize("more", [[], ["--gzip"]])
 def test_too_large_a_script_is_refused_and_left_alone(tmp_path: Path, capsys: Captured, more: list[str]) -> None:
     script = tmp_path / "boot.sh"
-    script.write_text(before := "#!/bin/sh\n" + random_lines(6000))
+    script.write_text(before := "#!/bin/sh\n" + random_lines(9000))
 
     assert user_data("www", "--into", "boot.sh", *more) == NO_NEWS
 
@@ -171,7 +219,7 @@ def test_a_compressed_form_that_is_there_is_never_left_behind(tmp_path: Path) ->
     data = (tmp_path / "boot.sh.gz").read_bytes()
     script = (tmp_path / "boot.sh").read_bytes()
     assert gzip.decompress(data) == script
-    assert b" api --from " in script
+    assert b": api --from " in script
 
 
 def test_the_cloud_config_form_overwrites_nothing(tmp_path: Path, capsys: Captured) -> None:
