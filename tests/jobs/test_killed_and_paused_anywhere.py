@@ -12,7 +12,7 @@ from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError
 from certkeeper.core.model import FallbackCa
 from certkeeper.jobs.tick import tick
-from tests.fakes import API, SECOND_CA, WWW, FakeSealer, Fate, Killed, World, every_moment, killed
+from tests.fakes import API, SECOND_CA, WWW, FakeClock, FakeSealer, Fate, Killed, World, every_moment, killed
 
 MOMENTS = range(1, 45)
 HOW = pytest.mark.parametrize(("by_name", "reuse_orders"), [(True, False), (False, False), (True, True), (False, True)])
@@ -137,7 +137,7 @@ def test_paused_anywhere_while_another_runs_to_the_end(
 def test_reading_the_certificate_before_the_journal_issues_no_second_one_but_is_not_believed() -> None:
     issued, errors = set(), set()
     for moment in MOMENTS:
-        world = World()
+        world = World(FakeClock(patience=timedelta(minutes=2)))  # longer only takes longer
 
         def another(world: World = world) -> None:
             tick(world.keeper(), [WWW])
