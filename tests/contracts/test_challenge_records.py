@@ -609,7 +609,7 @@ def test_a_change_that_never_is_in_sync_is_refused_and_taken_away(
 
     (error,) = presented.refused.values()
     assert isinstance(error, DnsError) and "60 s" in error.message
-    # The fake clock goes on by whole seconds, so that 60 s of polls of 2.5 s are 24 times 3 s there.
+    # The fake clock goes on by whole seconds, and so counts two for each poll of 1.7 s.
     assert timedelta(seconds=60) <= waited <= timedelta(seconds=74)
     assert presented.left == set()
     assert [one for one in zones.records(bench.zone) if one.type == "TXT"] == []
