@@ -235,6 +235,8 @@ class Ledger:
         self._limits = limits or {}
         self._of: dict[str, tuple[Spent, ...]] = {}
         self._buckets: dict[tuple[str, str, str], dict[str, list[datetime]]] = {}
+        # Of many names below one registered domain each would count all tokens of all others.
+        self._found: dict[tuple[str, str, str], Budget] = {}
         self._holds: dict[str, Hold] = {}
         self._waits: dict[str, dict[str, Hold]] = {}
 
@@ -242,8 +244,10 @@ class Ledger:
         """What a name has spent, instead of what was put for it before."""
         for one in self._of.pop(name, ()):
             self._buckets[one.limit, one.ca, one.about].pop(name, None)
+            self._found.pop((one.limit, one.ca, one.about), None)
         self._of[name] = tuple(spent)
         for one in self._of[name]:
+            self._found.pop((one.limit, one.ca, one.about), None)
             self._buckets.setdefault((one.limit, one.ca, one.about), {}).setdefault(name, []).append(one.at)
 
     def add(self, name: str, spent: Iterable[Spent]) -> None:
@@ -292,7 +296,7 @@ class Ledger:
         of = (self._limits.get(spec.ca) or limits_of(spec.ca))[limit]
         if of is None:
             return None
-        each = (budget(limit, one, self._spent(limit, spec.ca, one), now, of) for one in _counted_by(limit, spec))
+        each = (self._left(limit, spec.ca, one, now, of) for one in _counted_by(limit, spec))
         return min(each, key=lambda one: one.left, default=None)
 
     def empty_until(self, spec: CertificateSpec, now: datetime) -> datetime | None:
@@ -301,6 +305,13 @@ class Ledger:
         """
         empty = [one for one in self.budgets(spec, now) if not one.allows(reserve=True)]
         return max((one.possible_from(reserve=True) for one in empty), default=None)
+
+    def _left(self, limit: str, ca: str, about: str, now: datetime, of: Limit) -> Budget:
+        found = self._found.get((limit, ca, about))
+        if found is None or found.as_of != now:
+            found = budget(limit, about, self._spent(limit, ca, about), now, of)
+            self._found[limit, ca, about] = found
+        return found
 
     def _spent(self, limit: str, ca: str, about: str) -> list[datetime]:
         return [at for instants in self._buckets.get((limit, ca, about), {}).values() for at in instants]

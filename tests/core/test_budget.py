@@ -176,6 +176,23 @@ def test_what_a_name_has_spent_is_replaced_and_not_added_up() -> None:
     assert left(ledger)[EXACT_SET][0] == 3
 
 
+def test_what_was_told_once_is_not_told_again_after_more_was_spent_or_time_has_passed() -> None:
+    ledger = Ledger()
+
+    def domain(now: datetime = NOW) -> int:
+        return left(ledger, now=now)[REGISTERED_DOMAIN][0]
+
+    assert domain() == 50
+    ledger.put("api", by_certificate(PRODUCTION, ["api.example.com"], ["example.com"], "order 1", NOW))
+    assert domain() == 49
+    ledger.add("api", by_certificate(PRODUCTION, ["api.example.com"], ["example.com"], "order 2", NOW))
+    assert domain() == 48
+    assert domain(NOW + timedelta(days=7)) == 50
+    assert domain() == 48
+    ledger.put("api", ())
+    assert domain() == 50
+
+
 def test_the_settings_limits_win() -> None:
     ledger = Ledger({OTHER: Limits(orders=Limit(2, HOUR))})
     spec = CertificateSpec("www", NAMES, OTHER)
