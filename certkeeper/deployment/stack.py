@@ -191,6 +191,8 @@ def _up_to_date(
 ) -> tuple[Stack, bool]:
     """The stack as the template says, and whether anything had to be changed."""
     stack = _settled(deployer, name)
+    if stack is not None and step(stack) == "finish the rollback":
+        raise _failure(deployer, name, stack)  # it was just tried, and CloudFormation takes no other change
     if stack is not None and step(stack) == "delete":
         deployer.talk.tell(f"the stack {name} is {stack.status}, which can only be deleted and made anew")
         _deleted(deployer, stack)

@@ -198,6 +198,13 @@ class CloudFormation:
         self._event(stack, stack.name, "AWS::CloudFormation::Stack", stack.status, "User Initiated")
         self._start(lambda: self._execute(stack, change_set, kind, aws))
 
+    def _ContinueUpdateRollback(self, form: Mapping[str, str], aws: Clients) -> None:  # noqa: N802
+        stack = self._stack(form)
+        if stack.status != "UPDATE_ROLLBACK_FAILED":
+            raise Refused(f"Stack [{stack.arn}] is in {stack.status} state and can not continue rollback")
+        self._status(stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
+        self._start(lambda: self._roll_back(stack, aws))
+
     def _DescribeStacks(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
         stack = self._stack(form)
         return {
@@ -285,10 +292,13 @@ class CloudFormation:
             return
         self._status(stack, "UPDATE_ROLLBACK_IN_PROGRESS", stack.reason)
         stack.parameters = before[1]
-        old = json.loads(before[0])
-        again = self._applied(stack, old, before[1], aws, "UPDATE")
+        self._roll_back(stack, aws)
+
+    def _roll_back(self, stack: Stack, aws: Clients) -> None:
+        old = json.loads(stack.template)
+        again = self._applied(stack, old, stack.parameters, aws, "UPDATE")
         if again is None:
-            self._cleaned(stack, old, before[1], aws)
+            self._cleaned(stack, old, stack.parameters, aws)
         self._status(stack, "UPDATE_ROLLBACK_FAILED" if again else "UPDATE_ROLLBACK_COMPLETE")
 
     def _applied(

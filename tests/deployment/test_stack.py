@@ -395,6 +395,27 @@ def test_a_change_that_fails_leaves_the_last_good_function_and_the_next_one_succ
     assert function["Runtime"] == "python3.12"
 
 
+def test_a_rollback_that_failed_is_finished_before_the_next_change_and_told_if_it_fails_again(
+    deployed: Account,
+) -> None:
+    stack = deployed.formation.stacks["keeper"]
+    stack.status, function = "UPDATE_ROLLBACK_FAILED", stack.resources["Function"]
+    # A change that could not be taken back.
+    function.properties = {**function.properties, "Timeout": 60}
+    change = "PUT /2015-03-31/functions/keeper/configuration"
+    refused = Fault("refuse", "lambda", change, status=400, code="ResourceConflictException")
+    with (
+        deployed.desk.fault(refused),
+        pytest.raises(StackError, match="the stack keeper is UPDATE_ROLLBACK_FAILED: Function "),
+    ):
+        deployed.deploy()
+
+    assert not deployed.deploy()
+
+    assert deployed.status("keeper") == "UPDATE_ROLLBACK_COMPLETE"
+    assert stack.resources["Function"].properties["Timeout"] == 900
+
+
 def test_a_deployer_who_went_away_in_the_middle_is_followed_by_one_who_finishes(account: Account) -> None:
     def gone(seconds: float) -> None:
         raise KeyboardInterrupt
