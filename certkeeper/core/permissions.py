@@ -464,19 +464,24 @@ def secret_policy(deployment: Deployment, name: str) -> Policy | None:
 
 def beside(policy: Policy | None, there: Policy) -> Policy:
     """A secret's policy as it is, with ours in place of ours of before; what others wrote stays."""
-    others = [one for one in there["Statement"] if one.get("Sid") != SHARING]
+    others = [one for one in _statements(there) if one.get("Sid") != SHARING]
     return _policy([*others, *(policy["Statement"] if policy else [])])
 
 
 def lacking(wanted: Policy, there: Policy | None) -> list[str]:
     """The Sids of the statements that are wanted and not there, under whatever Sid."""
-    said = [_meaning(one) for one in (there or {}).get("Statement", [])]
+    said = [_meaning(one) for one in _statements(there or {})]
     return [one["Sid"] for one in wanted["Statement"] if _meaning(one) not in said]
 
 
 def alike(one: Policy, other: Policy) -> bool:
     """Whether two policies have the same statements, however AWS writes them."""
-    return [_meaning(each) for each in one["Statement"]] == [_meaning(each) for each in other["Statement"]]
+    return [_meaning(each) for each in _statements(one)] == [_meaning(each) for each in _statements(other)]
+
+
+def _statements(policy: Policy) -> list[Statement]:
+    said = policy.get("Statement", [])
+    return [said] if isinstance(said, dict) else said  # what others wrote may be a single one
 
 
 def _meaning(statement: Statement) -> Any:
@@ -484,12 +489,12 @@ def _meaning(statement: Statement) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """The order of a list says nothing, and a list of one is that one."""
+    """The order of a list says nothing, a list of one is that one, and a condition's true and 5 are "true" and "5"."""
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
     if isinstance(value, list):
-        return _plain(value[0]) if len(value) == 1 else sorted(value)
-    return value
+        return _plain(value[0]) if len(value) == 1 else sorted(_plain(one) for one in value)
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _shared(

@@ -92,6 +92,17 @@ def test_a_secret_that_is_not_there_yet_is_told(told: list[str]) -> None:
     assert "deploy again once there is a secret" in told[0]
 
 
+def test_a_single_statement_of_others_stays_beside_ours(told: list[str]) -> None:
+    policies, wanted = FakePolicies({"www": {**NONE, "Statement": AUDIT}}), resource_policies.of_secrets(DEPLOYMENT, ())
+    assert wanted["www"] is not None
+
+    for _ in range(2):
+        resource_policies.let_in(policies, wanted, told.append)
+
+    assert policies.policies["www"]["Statement"] == [AUDIT, *wanted["www"]["Statement"]]
+    assert policies.written == ["www"]
+
+
 def test_nothing_is_looked_at_where_nobody_of_another_account_reads() -> None:
     assert resource_policies.of_secrets(replace(DEPLOYMENT, specs=(OWN,)), (OWN,)) == {}
     assert resource_policies.of_secrets(replace(DEPLOYMENT, secrets_prefix=None), (SHARED,)) == {}
@@ -152,6 +163,15 @@ def test_however_aws_writes_it_what_is_there_is_not_told() -> None:
     there = {**NONE, "Statement": [AUDIT, turned, {**tls, "Resource": tls["Resource"][::-1]}]}
 
     assert lacking(wanted, there) == []
+
+
+def test_however_people_write_it_what_is_there_is_not_told() -> None:
+    tls = permissions.bucket_policy(replace(DEPLOYMENT, secrets_prefix=None))["Statement"][0]
+    assert tls["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+    alone = {**NONE, "Statement": {**tls, "Condition": {"Bool": {"aws:SecureTransport": False}}}}
+
+    assert lacking({**NONE, "Statement": [tls]}, alone) == []
 
 
 def test_a_policy_that_cannot_be_looked_at_stops_nothing() -> None:
