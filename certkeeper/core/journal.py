@@ -150,7 +150,8 @@ def at_rest(entry: Entry, now: datetime) -> Entry:
 def settled(entry: Entry, order_url: str | None, now: datetime) -> Entry:
     """The entry, less an order whose certificate is already the stored one, or is for a compromised private key."""
     if entry.pending is not None and entry.pending.url == order_url:
-        return at_rest(replace(entry, pending=None, aside=(), claim=None), now)
+        entry = at_rest(replace(entry, pending=None, claim=None), now)
+        return replace(unspoilt(entry), aside=())
     return unspoilt(entry)
 
 

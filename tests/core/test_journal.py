@@ -20,7 +20,16 @@ from certkeeper.core.journal import (
     turned_to,
     worth_finishing,
 )
-from certkeeper.core.model import Account, CertificateRequest, CertificateSpec, FallbackCa, Sealed, TxtRecord
+from certkeeper.core.model import (
+    Account,
+    CertificateRequest,
+    CertificateSpec,
+    FallbackCa,
+    GivenUp,
+    Revocation,
+    Sealed,
+    TxtRecord,
+)
 from tests.fakes import CA, START, WWW, InMemoryRecords
 from tests.fakes import FakeClock as Clock
 
@@ -80,6 +89,18 @@ def test_an_order_whose_certificate_is_stored_is_settled(order_url: str | None, 
     entry = Entry(claim=MINE, pending=PENDING, records=(leftover,))
 
     assert settled(entry, order_url, START) == (Entry(records=(leftover,)) if done else entry)
+
+
+def test_what_was_set_aside_for_a_compromised_private_key_is_still_to_be_revoked_when_another_order_is_settled() -> (
+    None
+):
+    revocation = Revocation("01", PENDING.request.spki_sha256, CA, "keyCompromise", "leaf")
+    left = replace(PENDING, ca="https://two.test/", url="https://two.test/order", finalized=True)
+    new = replace(PENDING, request=replace(PENDING.request, spki_sha256="cd"))
+
+    entry = settled(Entry(pending=new, aside=(left,), revocation=revocation), URL, START)
+
+    assert entry == Entry(revocation=replace(revocation, given_up=(GivenUp(left.ca, left.url),)))
 
 
 def test_an_entry_without_an_order_is_left_as_it_is() -> None:
