@@ -19,6 +19,8 @@ from certkeeper.jobs.keeper import Keeper
 TRIES = 3
 CHAIN = "chain"
 """The kind of failure of a chain that is not acceptable."""
+GONE_BEFORE = "orderGone"
+"""That of an order, or its certificate, that may be paid for and that the CA does not find."""
 SETTLING = timedelta(minutes=10)
 Result = TypeVar("Result")
 

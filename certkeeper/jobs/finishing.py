@@ -12,7 +12,7 @@ from certkeeper.core.decision import Keep, renewal_time
 from certkeeper.core.errors import AuthorityError, ChainError, StoreError
 from certkeeper.core.model import Chain
 from certkeeper.core.order import Abandon, Download, Finalize, Order, Wait, next_step
-from certkeeper.jobs.case import Case, blamed, told
+from certkeeper.jobs.case import GONE_BEFORE, Case, blamed, told
 from certkeeper.jobs.run import LONGEST_LOOK, LOOK_AGAIN, Run
 
 LONGEST_WORK = timedelta(minutes=5)
@@ -39,7 +39,7 @@ def finish_case(run: Run, case: Case) -> None:
         pause = min(pause * 1.5, LONGEST_LOOK)
         order = look()
     _note_certificate_url(run, case, order)
-    chain = keeper.chains.read(run.patiently(partial(authority.download, account, order)))
+    chain = keeper.chains.read(_downloaded(run, case, order))
     chain, doubt = _preferred(run, case, order, chain)
     now = keeper.clock.now()
     if chain.validity.not_after <= now:
@@ -56,6 +56,19 @@ def finish_case(run: Run, case: Case) -> None:
     case.held = new
     until = Keep(renewal_time(chain.validity))
     case.outcome = replace(told(case.spec, case.public, "renewed", case.reason, until=until), hint=doubt)
+
+
+def _downloaded(run: Run, case: Case, order: Order) -> str:
+    account = case.account
+    assert account is not None  # noqa: S101 - finish_case() has just seen it
+    try:
+        return run.patiently(partial(run.keeper.authorities[case.spec.ca].download, account, order))
+    except AuthorityError as error:
+        if error.status != 404 or not error.kind:
+            raise
+        # If the CA does not find the order either, there is nothing left of it to wait for.
+        what = f"the CA does not find the certificate: {error.message}"
+        raise AuthorityError(what, "the next run looks for its order", kind=GONE_BEFORE) from None
 
 
 def _keep_earlier(run: Run, case: Case) -> None:

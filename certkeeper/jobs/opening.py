@@ -14,11 +14,10 @@ from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, w
 from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Order, Prove, next_step
 from certkeeper.jobs.account import unusable
-from certkeeper.jobs.case import SETTLING, Case, believe, blamed, kept_elsewhere, still, told
+from certkeeper.jobs.case import GONE_BEFORE, SETTLING, Case, believe, blamed, kept_elsewhere, still, told
 from certkeeper.jobs.proving import fail_to_prove
 from certkeeper.jobs.run import Run
 
-GONE_BEFORE = "orderGone"
 FORGOTTEN = "it was forgotten a moment ago; settings that still name it are obtained anew by the next run"
 
 
@@ -91,7 +90,7 @@ def _resumed(run: Run, case: Case) -> Order | None:
     if pending is None or not worth_finishing(pending, case.spec, account) or case.is_hopeless:
         return None
     run.keeper.tell(case.spec.name, "resuming the order of an earlier run")
-    if pending.certificate_url is not None:
+    if pending.certificate_url is not None and not _was_missed(case):
         # The order itself may be forgotten by now; its certificate is not.
         return Order(pending.url, "valid", pending.identifiers, (), "", pending.certificate_url)
     try:
@@ -110,12 +109,15 @@ def _may_be_given_up(case: Case, pending: PendingOrder, error: AuthorityError) -
         return True
     if not error.kind:
         return False
-    seen_before = case.entry.failure is not None and case.entry.failure.kind == GONE_BEFORE
-    if not seen_before:
+    if not _was_missed(case):
         raise AuthorityError(
             f"the CA does not find the order: {error.message}", "the next run looks again", kind=GONE_BEFORE
         )
     return True
+
+
+def _was_missed(case: Case) -> bool:
+    return case.entry.failure is not None and case.entry.failure.kind == GONE_BEFORE
 
 
 def _placed(run: Run, case: Case, decision: Renew) -> Order:
