@@ -118,7 +118,7 @@ def into(script: str, options: Options) -> str:
 def cloud_config(options: Options) -> str:
     """The same as #cloud-config, to be run last at the first boot."""
     lines = _block(options).splitlines()
-    return "#cloud-config\nruncmd:\n  - |\n" + "".join(f"    {line}\n" for line in lines)
+    return "#cloud-config\nruncmd:\n- |\n" + "".join(f" {line}\n" for line in lines)
 
 
 def compressed(user_data: str) -> bytes:
@@ -143,8 +143,8 @@ def _block(options: Options) -> str:
     unpack, payload = _packed(options.command)
     return (
         f"{BEGIN}\n# certkeeper {__version__}: {said}\n"
-        f"python3 -I -S -c '{unpack}'{command} <<'certkeeper' || echo certkeeper-pull: exit status $? >&2\n"
-        f"{payload}\ncertkeeper\n{started}{END}\n"
+        f"python3 -I -S -c '{unpack}'{command} <<'ck' || echo certkeeper-pull: exit status $? >&2\n"
+        f"{payload}\nck\n{started}{END}\n"
     )
 
 
