@@ -98,7 +98,7 @@ def _lost(keeper: Keeper, name: str) -> list[str]:
 
 def run_rename(said: Namespace) -> int:
     found, old, new = places(said), said.name, said.new_name
-    begun = not found.naming(old) and found.naming(new)
+    begun = (not found.naming(old) and found.naming(new)) or found.is_being_renamed(old, new)
     if not begun and not found.naming(old):
         raise SettingsError(
             f"the settings name no certificate called {old!r}", "see which there are: certkeeper status"
@@ -107,6 +107,7 @@ def run_rename(said: Namespace) -> int:
         raise SettingsError(f"there is a certificate called {new!r} already", "choose another name")
     if not begun:
         _refuse(said, found)
+    if found.naming(old):
         with _telling_who_may():
             found.edit(old, lambda text, file: edits.renamed(text, file, old, new))
     taken = _copied(said, found)

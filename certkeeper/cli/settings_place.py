@@ -91,13 +91,23 @@ class Places:
         file = files.naming(name)
         return file is None or edits.names(files.texts[file])[name] == keys
 
+    def is_being_renamed(self, old: str, new: str) -> bool:
+        """Whether one place has the new name already and says the same: what a rename killed between them left."""
+        said = [edits.names(text) for one in self._all() for text in one.texts.values()]
+        tables = [names[name] for names in said for name in (old, new) if name in names]
+        each_has_one = all((one.naming(old) is None) != (one.naming(new) is None) for one in self._all())
+        return self.naming(new) and each_has_one and all(one == tables[0] for one in tables)
+
     def edit(self, name: str, change: Change) -> None:
-        """Change every place that names a certificate, once all of them are known to take it. Raises SettingsError."""
+        """Change every place that names a certificate, once all of them are known to take it. Raises SettingsError.
+
+        The store comes first, which may refuse: then nothing has been changed.
+        """
         files, stored = (one and _changed(one, name, change) for one in (self.files, self.stored and self.stored.files))
-        if self.files and files:
-            files.write(self.files)
         if self.stored and stored:
             self.stored.write(stored)
+        if self.files and files:
+            files.write(self.files)
 
     def add(self, change: Change) -> None:
         """Change the place that the settings came from. Raises SettingsError."""
