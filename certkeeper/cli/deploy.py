@@ -18,7 +18,7 @@ from certkeeper.cli.loading import read_settings
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, asked, complain, progress, talk
 from certkeeper.core import permissions, stacks
 from certkeeper.core.decision import Ask
-from certkeeper.core.errors import CertkeeperError, FunctionError, NoticeError, SettingsError, StoreError
+from certkeeper.core.errors import CertkeeperError, FunctionError, NoticeError, SettingsError
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.stacks import Change, ChangeSet, Event, StackError
 from certkeeper.deployment import package, resource_policies, stack, templates
@@ -72,11 +72,9 @@ def run(said: Namespace, finish: Finish) -> int:
         return GOOD
     tell = progress(said.verbose)
     status = finish(said, first_run(lambda names: remotely.renewed(settings, names, Ask(), tell), changed=changed))
-    try:
-        # The first run has made them.
-        resource_policies.let_in(parts.secret_policies, of_secrets, talk)
-    except StoreError as error:
-        complain(error.message, error.hint)
+    # The first run has made them.
+    for refused in resource_policies.let_in(parts.secret_policies, of_secrets, talk):
+        complain(refused.message, refused.hint)
         status = status or BAD_NEWS
     if (place.email or place.urgent) and sys.stdin.isatty():
         await_confirmation(lambda: parts.unconfirmed(place.topic_arn))

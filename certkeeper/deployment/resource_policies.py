@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from certkeeper.core import permissions
-from certkeeper.core.errors import CertkeeperError
+from certkeeper.core.errors import CertkeeperError, StoreError
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.permissions import Deployment, Policy
 
@@ -40,18 +40,29 @@ def of_secrets(deployment: Deployment, before: Sequence[CertificateSpec]) -> dic
     return {name: policy for name, policy in now.items() if policy is not None or name in foreign}
 
 
-def let_in(policies: SecretPolicies, wanted: Mapping[str, Policy | None], tell: Callable[[str], None]) -> None:
-    """Have each secret's policy say what is wanted, beside what others have written into it. Raises StoreError."""
+def let_in(
+    policies: SecretPolicies, wanted: Mapping[str, Policy | None], tell: Callable[[str], None]
+) -> list[StoreError]:
+    """Have each secret's policy say what is wanted, beside what others have written into it; what failed."""
+    failed: list[StoreError] = []
     for name, policy in wanted.items():
-        there = policies.read(name)
-        if there is None:
-            if policy is not None:
-                tell(f"{name}: readers of other accounts need its secret's policy; deploy again once there is a secret")
-            continue
-        new = permissions.beside(policy, there)
-        if not permissions.alike(new, there):
-            policies.write(name, new)
-            tell(f"{name}: its secret's policy lets readers of other accounts in{'' if policy else ' no longer'}")
+        try:
+            _let_in(policies, name, policy, tell)
+        except StoreError as error:
+            failed.append(error)  # the others shall not wait for it
+    return failed
+
+
+def _let_in(policies: SecretPolicies, name: str, policy: Policy | None, tell: Callable[[str], None]) -> None:
+    there = policies.read(name)
+    if there is None:
+        if policy is not None:
+            tell(f"{name}: readers of other accounts need its secret's policy; deploy again once there is a secret")
+        return
+    new = permissions.beside(policy, there)
+    if not permissions.alike(new, there):
+        policies.write(name, new)
+        tell(f"{name}: its secret's policy lets readers of other accounts in{'' if policy else ' no longer'}")
 
 
 def tell_of_lacking(

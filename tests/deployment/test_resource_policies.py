@@ -48,8 +48,11 @@ class FakePolicies:
 
     policies: dict[str, Policy]
     written: list[str] = field(default_factory=list)
+    refused: str = ""
 
     def read(self, name: str) -> Policy | None:
+        if name == self.refused:
+            raise StoreError(f"{name} is refused")
         return self.policies.get(name)
 
     def write(self, name: str, policy: Policy) -> None:
@@ -101,6 +104,16 @@ def test_a_single_statement_of_others_stays_beside_ours(told: list[str]) -> None
 
     assert policies.policies["www"]["Statement"] == [AUDIT, *wanted["www"]["Statement"]]
     assert policies.written == ["www"]
+
+
+def test_a_secret_that_is_refused_holds_up_no_other(told: list[str]) -> None:
+    policies = FakePolicies({"www": NONE, "shop": NONE}, refused="www")
+    both = replace(DEPLOYMENT, specs=(SHARED, replace(SHARED, name="shop")))
+
+    failed = resource_policies.let_in(policies, resource_policies.of_secrets(both, ()), told.append)
+
+    assert [one.message for one in failed] == ["www is refused"]
+    assert policies.written == ["shop"]
 
 
 def test_nothing_is_looked_at_where_nobody_of_another_account_reads() -> None:

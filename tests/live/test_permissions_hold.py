@@ -213,7 +213,8 @@ def let_in(scene: Scene) -> None:
     if scene.deployment.secrets_prefix is not None:
         client = service_client(scene.sandbox.aws, "secretsmanager")
         wanted = resource_policies.of_secrets(scene.deployment, ())
-        resource_policies.let_in(SecretPolicies(client, scene.deployment.secrets_prefix), wanted, lambda text: None)
+        policies = SecretPolicies(client, scene.deployment.secrets_prefix)
+        assert resource_policies.let_in(policies, wanted, lambda text: None) == []
 
 
 def by_aws_itself(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
