@@ -74,7 +74,7 @@ def install_timer(argv: list[str], options: Options, environment: dict[str, str]
     """Write and enable the units; returns what to say about it. Raises CertkeeperError, OSError."""
     if not os.path.isdir(_BOOTED):
         return "no timer: this machine was not booted with systemd"
-    words = [one for one in argv if one != "--install-timer"]
+    words = [one for one in argv if one not in ("--install-timer", "--boot")]
     words += _from_here(options)
     import subprocess
 

@@ -65,6 +65,14 @@ def test_the_units_hold_the_command_line_and_are_enabled(instance: Instance, uni
     ]  # fmt: skip
 
 
+def test_what_the_timer_starts_reloads_though_the_boot_form_installed_it(instance: Instance, units: Path) -> None:
+    instance.pull("--install-timer", "--boot", "--reload", ":")
+
+    boot, pull = (words_of(units / f"certkeeper-{one}.service") for one in ("boot", "pull"))
+    assert "--boot" not in pull
+    assert boot == [*pull, "--boot"]
+
+
 def test_only_the_boot_unit_is_ordered_before_the_server(instance: Instance, units: Path) -> None:
     instance.pull("--install-timer")
 
