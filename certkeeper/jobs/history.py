@@ -80,7 +80,8 @@ def rollback(keeper: Keeper, name: str, revision: int | None = None) -> Certific
         # Chosen once: what a tick stores in between must not make the one current that was to be left.
         revision = _chosen(keeper, name, keeper.certificates.read(name)[0], None).revision
     new, said = persistently(name, lambda: _rolled_back(keeper, name, revision))
-    survey.catch_up(keeper, {name: said} if said else None)
+    about = new.chain.certificate_id
+    survey.catch_up(keeper, {about: said} if about and said else None)
     return new
 
 

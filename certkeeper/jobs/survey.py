@@ -125,10 +125,6 @@ def _asked(keeper: Keeper, facts: Facts, now: datetime) -> Facts:
     return replace(facts, held=replace(facts.held, information=_latest(facts.held.information, answer)))
 
 
-def _informed(facts: Facts, said: Information) -> Facts:
-    return replace(facts, held=replace(facts.held, information=said)) if facts.held else facts
-
-
 def _is_time(held: Held | None, now: datetime) -> bool:
     if held is None or held.certificate_id is None or now >= held.validity.not_after:
         return False
@@ -143,13 +139,17 @@ def _latest(before: Information | None, answer: Information) -> Information:
 
 
 def catch_up(keeper: Keeper, said: Mapping[str, Information] | None = None) -> None:
-    """Have the index show what was just changed, and what the CA has `said` of the certificates that these names have
-    now, so that it is not asked again before it wants to be. Raises nothing: the next run does it otherwise.
+    """Have the index show what was just changed, and what the CA has `said` of certificates, by their certificate_id,
+    so that it is not asked again before it wants to be. Raises nothing: the next run does it otherwise.
     """
+    said = said or {}
     try:
         index = refreshed(keeper)
+        # By now a name may have another certificate than the one that was asked about.
         informed = {
-            name: _informed(index.facts[name], one) for name, one in (said or {}).items() if name in index.facts
+            name: replace(facts, held=replace(facts.held, information=one))
+            for name, facts in index.facts.items()
+            if facts.held is not None and (one := said.get(facts.held.certificate_id or ""))
         }
         _, trouble = note(keeper, replace(index, facts={**index.facts, **informed}), ())
     except StoreError as error:

@@ -557,3 +557,25 @@ def test_a_certificate_that_comes_in_between_does_not_make_the_one_current_that_
     new = rollback(replace(keeper, records=records, certificate_records=records), "www")
 
     assert new.chain.serial_number == "0001"
+
+
+@every_moment
+def test_what_the_ca_has_said_of_an_earlier_one_is_not_taken_for_said_of_what_replaces_it_meanwhile(
+    moment: int, after: bool
+) -> None:
+    world = World()
+    tick(world.keeper(), [WWW])
+    world.clock.later(65 * DAY)
+    tick(world.keeper(), [WWW])
+    # The window that every certificate has, and that has passed for the earlier one.
+    world.information.answers["fake.0001"] = Window(START + 58.5 * DAY, START + 60.5 * DAY, START + 90 * DAY)
+
+    def another() -> None:
+        tick(world.keeper(), [WWW], Ask(by_name=True, force=True))
+
+    with suppress(SettingsError):
+        rollback(world.keeper(Fate(moment, after, another)), "www", history(world.keeper(), "www")[1].revision)
+    world.clock.later(timedelta(hours=1))
+    (outcome,) = tick(world.keeper(), [WWW]).outcomes
+
+    assert outcome.outcome == "kept"
