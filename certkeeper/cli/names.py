@@ -1,6 +1,7 @@
 """`add`, `forget` and `rename`: a name in the settings and in the store, in one step.
 
-The settings come first. Whatever is killed between them and the store is finished by typing the same command again.
+The settings come first, in the store before a file. Whatever is killed on the way is finished by typing the same
+command again.
 """
 
 from __future__ import annotations
