@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,11 +31,24 @@ class Run:
     err: str
 
 
+_MADE: dict[tuple[tuple[str, ...], bool], tuple[Path, str]] = {}
+
+
+def made_for(folder: Path, arguments: Sequence[str], *, is_hasty: bool = False) -> str:
+    """The client as user data carries it, made for these arguments; once for all tests, of which each has a folder of
+    its own."""
+    anywhere = tuple(word.replace(str(folder), "") for word in arguments), is_hasty
+    if anywhere not in _MADE:
+        known = {"_PAUSES": (0.01, 0.02), "_FIRST_PAUSE": 0.1} if is_hasty else None
+        _MADE[anywhere] = folder, shrunk(arguments, known)
+    first, text = _MADE[anywhere]
+    return text.replace(str(first), str(folder))
+
+
 @cache
-def as_user_data(arguments: tuple[str, ...]) -> Callable[[], int]:
-    """The client as user data carries it, made for these arguments."""
+def _main_of(text: str) -> Callable[[], int]:
     namespace: dict[str, Any] = {"__name__": "program"}
-    exec(shrunk(arguments, {"_PAUSES": (0.01, 0.02), "_FIRST_PAUSE": 0.1}), namespace)  # noqa: S102 - our own
+    exec(text, namespace)  # noqa: S102 - our own
     return cast(Callable[[], int], namespace["main"])
 
 
@@ -103,7 +116,7 @@ class Instance:
             if self.as_user_data:
                 words = [one for one in arguments if one in ("--boot", "--install-timer")]
                 patch.setattr(sys, "argv", [sys.argv[0], *words])
-                code = as_user_data(arguments)()
+                code = _main_of(made_for(self.folder, arguments, is_hasty=True))()
             else:
                 code = main(list(arguments))
         captured = self.capfd.readouterr()

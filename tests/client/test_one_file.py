@@ -22,7 +22,7 @@ import pytest
 
 from certkeeper.deployment.one_file import ALSO_FOREIGN, attributes, one_file, shrunk
 from tests.client.certificates import authority, document, issue
-from tests.client.conftest import BUCKET, Instance
+from tests.client.conftest import BUCKET, Instance, made_for
 
 ROOT = Path(__file__).parents[2]
 PYTHONS = sorted(
@@ -76,7 +76,7 @@ def test_both_forms_run_under_every_python(
     instance.store(pair)
     arguments = [*ordinary(instance), "--for", "www.example.com", *instance.reload]
 
-    command = [written(shrunk(arguments), tmp_path_factory)] if is_shrunk else [program, *arguments]
+    command = [written(made_for(instance.folder, arguments), tmp_path_factory)] if is_shrunk else [program, *arguments]
 
     done = [execute(instance, python, *command) for _ in range(2)]
     instance.store(issue("example.com", by=authority("Other")))
@@ -95,7 +95,7 @@ def test_what_goes_well_imports_these_modules_and_no_other(
 ) -> None:
     instance.environment = instance.aws.environment(role=True)
     instance.store(issue("example.com"))
-    program = written(shrunk(ordinary(instance)), tmp_path_factory)
+    program = written(made_for(instance.folder, ordinary(instance)), tmp_path_factory)
     text = (
         f"import sys\nsys.argv = [{program!r}]\nnamespace = {{'__name__': 'program'}}\n"
         f"exec(compile(open({program!r}, encoding='utf-8').read(), 'program', 'exec'), namespace)\n"
@@ -131,7 +131,7 @@ def test_the_one_file_is_deterministic_and_small() -> None:
 
 
 def test_the_shrunk_form_is_deterministic_and_takes_no_other_command_line(instance: Instance) -> None:
-    text = shrunk(ordinary(instance))
+    text = made_for(instance.folder, ordinary(instance))
     program = instance.folder / "program"
     program.write_text(text)
 
