@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import os
 import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from acme import messages
@@ -49,12 +49,11 @@ def fetched(url: str, tls: TestTls) -> bytes:
     return body
 
 
-def folders_of_programs() -> set[str]:
-    return {
-        name
-        for name in os.listdir(tempfile.gettempdir())
-        if name.startswith(("certkeeper-pebble-", "certkeeper-caddy-"))
-    }
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A place for temporary files that no other test uses at the same time."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,17 +102,15 @@ def test_a_ca_answers_at_the_same_address_after_a_restart_and_has_forgotten_ever
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_closing_a_ca_twice_leaves_no_process_and_no_folder(
-    kind: Callable[[str, TestTls], Authority], tls: TestTls, dns: TxtServer
+    kind: Callable[[str, TestTls], Authority], tls: TestTls, dns: TxtServer, temporary: Path
 ) -> None:
-    before = folders_of_programs()
-
     ca = kind(dns.address, tls)
     ca.close()
     ca.close()
 
     with pytest.raises(urllib.error.URLError, match="refused"):
         fetched(ca.directory_url, tls)
-    assert folders_of_programs() <= before
+    assert list(temporary.iterdir()) == []
 
 
 def test_each_profile_has_its_lifetime(client: Client) -> None:
@@ -217,15 +214,13 @@ def test_a_port_that_somebody_takes_first_is_replaced_by_another(
     assert second.directory_url != pebble.directory_url
 
 
-def test_a_pebble_that_cannot_start_is_quoted_and_leaves_nothing(tls: TestTls) -> None:
-    before = folders_of_programs()
-
+def test_a_pebble_that_cannot_start_is_quoted_and_leaves_nothing(tls: TestTls, temporary: Path) -> None:
     with pytest.raises(SandboxError, match="pebble ended before answering") as ended:
         Pebble(None, tls, profiles={"classic": Profile(-1)})
 
     assert ended.value.hint is not None
     assert "its last words: " in ended.value.hint
-    assert folders_of_programs() <= before
+    assert list(temporary.iterdir()) == []
 
 
 def test_the_root_of_one_sandbox_means_nothing_in_another(pebble: Pebble) -> None:
