@@ -299,13 +299,6 @@ class Ledger:
         each = (self._left(limit, spec.ca, one, now, of) for one in _counted_by(limit, spec))
         return min(each, key=lambda one: one.left, default=None)
 
-    def empty_until(self, spec: CertificateSpec, now: datetime) -> datetime | None:
-        """Until when `spec.ca` would refuse a certificate that is exempt from nothing, the reserve being spent as
-        well; None if it would not.
-        """
-        empty = [one for one in self.budgets(spec, now) if not one.allows(reserve=True)]
-        return max((one.possible_from(reserve=True) for one in empty), default=None)
-
     def _left(self, limit: str, ca: str, about: str, now: datetime, of: Limit) -> Budget:
         found = self._found.get((limit, ca, about))
         if found is None or found.as_of != now:

@@ -201,21 +201,6 @@ def test_the_settings_limits_win() -> None:
     assert left(ledger, spec) == {ORDERS: (1, "")}
 
 
-@pytest.mark.parametrize(
-    ("issued", "hours"),
-    [
-        pytest.param(0, None, id="nothing is spent"),
-        pytest.param(4, None, id="the reserve is left"),
-        pytest.param(5, 33.6, id="nothing is left"),
-    ],
-)
-def test_until_when_a_cas_budget_is_empty_can_be_asked(issued: int, hours: float | None) -> None:
-    ledger = Ledger()
-    ledger.put("www", [Spent(EXACT_SET, PRODUCTION, identifier_set(NAMES), NOW - LATE) for _ in range(issued)])
-
-    assert ledger.empty_until(SPEC, NOW) == (None if hours is None else NOW + timedelta(hours=hours))
-
-
 def test_of_several_waits_that_a_ca_asked_for_the_longest_counts_until_it_is_over() -> None:
     ledger = Ledger()
     for hours in (1, 3, 2):
