@@ -76,7 +76,7 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
 def _attended(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     aws = wiring.new_aws()
     settings = wiring.stored_settings(_store(), aws=aws)
-    names, specs = _chosen(event.get("names") or [], settings)
+    names, specs = _chosen(event["names"] if event.get("names") is not None else [], settings)
     ask = Ask(by_name=bool(names), force=_flag(event, "force"), spend_reserve=_flag(event, "spend_reserve"))
     if _flag(event, "staging"):
         return _rehearsed(settings.rehearsal(names), deadline)

@@ -490,7 +490,7 @@ def test_a_trial_that_cannot_be_sent_fails(deployment: Deployment) -> None:
         deployment.call({"alert": "test"})
 
 
-@pytest.mark.parametrize("names", ["www", [1], {"www": 1}])
+@pytest.mark.parametrize("names", ["www", [1], {"www": 1}, "", {}, 0, False])
 def test_names_that_are_no_list_are_refused(deployment: Deployment, names: object) -> None:
     with pytest.raises(door.TickError, match="not a list of names"):
         deployment.call({"names": names})
