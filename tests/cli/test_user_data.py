@@ -66,7 +66,7 @@ def test_the_text_is_a_shell_script_with_the_command_in_it(tmp_path: Path, capsy
 
 def made(text: str) -> str:
     """The program in user data."""
-    program, payload = text.split("-c '")[1].split("'")[0], text.splitlines()[text.splitlines().index("certkeeper") - 1]
+    program, payload = text.split("-c '")[1].split("'")[0], text.splitlines()[text.splitlines().index("ck") - 1]
     shown = program.replace("exec(set_up)", "print(client)")
     return subprocess.run(
         [sys.executable, "-c", shown], input=payload, capture_output=True, text=True, check=True
