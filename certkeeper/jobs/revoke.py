@@ -13,9 +13,8 @@ from dataclasses import replace
 
 from certkeeper.core.errors import AuthorityError, DocumentError, SettingsError
 from certkeeper.core.journal import Claim, unspoilt
-from certkeeper.core.model import REASONS, Account, Certificate, GivenUp, Revocation
+from certkeeper.core.model import REASONS, Certificate, GivenUp, Revocation
 from certkeeper.core.order import Download, Order, Wait, next_step
-from certkeeper.core.ports import CertificateAuthority
 from certkeeper.jobs import survey
 from certkeeper.jobs.account import AccountDesk
 from certkeeper.jobs.case import believe, persistently
@@ -135,34 +134,22 @@ def _revoke_what_came_of(
     account = accounts.of(given_up.ca)
     authority = keeper.authorities[given_up.ca]
     order = Order(given_up.url, "valid", (), (), "", given_up.certificate_url)
-    try:
-        if given_up.certificate_url is None:
+    if given_up.certificate_url is None:
+        try:
             order = authority.fetch_order(account, given_up.url)
+        except AuthorityError as error:
+            if error.status == 404 and error.kind:
+                return  # the CA has forgotten it, and so knows of no certificate
+            raise
         step = next_step(order)
         if isinstance(step, Wait):
             raise AuthorityError("the CA is still at work on an order for the compromised private key")
         if not isinstance(step, Download):
             return
-        pem = authority.download(account, order)
-    except AuthorityError as error:
-        if _is_missed(error) and _is_forgotten(authority, account, given_up.url):
-            return  # and so the CA knows of no certificate
-        raise
+    pem = authority.download(account, order)
     chain = keeper.chains.read(pem)
     lost = Revocation(chain.serial_number, chain.spki_sha256, given_up.ca, revocation.reason, _leaf_of(pem))
     _revoke(keeper, accounts, name, lost)
-
-
-def _is_missed(error: AuthorityError) -> bool:
-    return error.status == 404 and bool(error.kind)  # a proxy can answer 404 too
-
-
-def _is_forgotten(authority: CertificateAuthority, account: Account, order_url: str) -> bool:
-    try:
-        authority.fetch_order(account, order_url)
-    except AuthorityError as error:
-        return _is_missed(error)
-    return False
 
 
 def _revoke(keeper: Keeper, accounts: AccountDesk, name: str, revocation: Revocation) -> None:

@@ -12,8 +12,7 @@ import pytest
 from certkeeper.core.budget import Limit, Limits
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, SettingsError
-from certkeeper.core.model import Account, Certificate, CertificateSpec, FallbackCa, TxtRecord
-from certkeeper.core.order import Order
+from certkeeper.core.model import Certificate, CertificateSpec, FallbackCa, TxtRecord
 from certkeeper.jobs.history import history, rollback
 from certkeeper.jobs.revoke import is_done, wish, withdraw, without_replacement
 from certkeeper.jobs.rollover import rolled_over
@@ -545,43 +544,6 @@ def test_an_order_that_was_given_up_and_that_the_ca_has_forgotten_is_done_with()
     tick(world.keeper(), [REUSING], Ask(by_name=True))
 
     assert world.authority.revoked == {"0001": 1}
-    assert is_done(world.keeper(), "www")
-
-
-@pytest.mark.parametrize("order_forgotten", [True, False])
-def test_a_certificate_that_the_ca_does_not_find_is_done_with_if_it_has_forgotten_the_order_too(
-    order_forgotten: bool,
-) -> None:
-    world = issued(REUSING)
-
-    def unreachable(*_: object) -> str:
-        raise AuthorityError("the CA cannot be reached")
-
-    def missed(url: str) -> None:
-        if url == lost:
-            raise AuthorityError("no such order", kind="malformed", status=404)
-
-    def download(account: Account, order: Order) -> str:
-        missed(order.url)
-        return world.authority.download(account, order)
-
-    def fetch_order(account: Account, url: str) -> Order:
-        if order_forgotten:
-            missed(url)
-        return world.authority.fetch_order(account, url)
-
-    first: Any = Altered(world.authority, download=unreachable)
-    tick(replace(world.keeper(), authorities={CA: first}), [REUSING], Ask(by_name=True, force=True))
-    lost = list(world.authority.orders)[-1]
-    wish(world.keeper(), "www", "keyCompromise")
-    authority: Any = Altered(world.authority, download=download, fetch_order=fetch_order)
-
-    tick(replace(world.keeper(), authorities={CA: authority}), [REUSING], Ask(by_name=True))
-
-    assert world.authority.revoked == {"0001": 1}
-    assert is_done(world.keeper(), "www") is order_forgotten
-    tick(world.keeper(), [REUSING], Ask(by_name=True))
-    assert ("0002" in world.authority.revoked) is not order_forgotten
     assert is_done(world.keeper(), "www")
 
 
