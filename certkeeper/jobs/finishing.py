@@ -66,9 +66,9 @@ def _downloaded(run: Run, case: Case, order: Order) -> str:
     except AuthorityError as error:
         if error.status != 404 or not error.kind:
             raise
-        # If the CA does not find the order either, there is nothing left of it to wait for.
+        # Only if it is not found once more, and neither is its order, is there nothing left to wait for.
         what = f"the CA does not find the certificate: {error.message}"
-        raise AuthorityError(what, "the next run looks for its order", kind=GONE_BEFORE) from None
+        raise AuthorityError(what, "the next run looks again", kind=GONE_BEFORE) from None
 
 
 def _keep_earlier(run: Run, case: Case) -> None:

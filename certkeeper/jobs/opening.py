@@ -90,9 +90,11 @@ def _resumed(run: Run, case: Case) -> Order | None:
     if pending is None or not worth_finishing(pending, case.spec, account) or case.is_hopeless:
         return None
     run.keeper.tell(case.spec.name, "resuming the order of an earlier run")
-    if pending.certificate_url is not None and not _was_missed(case):
+    if pending.certificate_url is not None:
         # The order itself may be forgotten by now; its certificate is not.
-        return Order(pending.url, "valid", pending.identifiers, (), "", pending.certificate_url)
+        order = Order(pending.url, "valid", pending.identifiers, (), "", pending.certificate_url)
+        if not (_was_missed(case) and _is_missed(run, case, order)):
+            return order
     try:
         order = run.keeper.authorities[case.spec.ca].fetch_order(account, pending.url)
     except AuthorityError as error:
@@ -118,6 +120,15 @@ def _may_be_given_up(case: Case, pending: PendingOrder, error: AuthorityError) -
 
 def _was_missed(case: Case) -> bool:
     return case.entry.failure is not None and case.entry.failure.kind == GONE_BEFORE
+
+
+def _is_missed(run: Run, case: Case, order: Order) -> bool:
+    assert case.account is not None  # noqa: S101 - open_case() has just set it
+    try:
+        run.keeper.authorities[case.spec.ca].download(case.account, order)
+    except AuthorityError as error:
+        return error.status == 404 and bool(error.kind)
+    return False
 
 
 def _placed(run: Run, case: Case, decision: Renew) -> Order:

@@ -788,6 +788,24 @@ def test_a_certificate_that_is_paid_for_is_ordered_anew_if_the_ca_finds_neither_
     assert forgotten or one_tick(world.keeper(), Ask(by_name=True)).outcome == "renewed"
 
 
+def test_one_404_for_a_certificate_is_not_believed_though_its_order_is_forgotten() -> None:
+    world, missed = World(), AuthorityError("not found", kind="malformed", status=404)
+    outcomes = []
+    for error in (DOWN, missed, None):
+
+        def download(account: Account, order: Order, error: AuthorityError | None = error) -> str:
+            if error is not None:
+                raise error
+            return world.authority.download(account, order)
+
+        outcomes.append(one_tick(with_authority(world, download=download)).outcome)
+        world.authority.forgotten = True
+        world.clock.later(DAY)
+
+    assert outcomes == ["failed", "failed", "renewed"]
+    assert (world.authority.new_orders, len(world.authority.issued)) == (1, 1)
+
+
 def test_an_order_that_stays_ready_is_finalized_once_a_run() -> None:
     world = World()
     handed_in = []
