@@ -19,8 +19,8 @@ from certkeeper.jobs.keeper import Keeper
 TRIES = 3
 CHAIN = "chain"
 """The kind of failure of a chain that is not acceptable."""
-GONE_BEFORE = "orderGone"
-"""That of an order, or its certificate, that may be paid for and that the CA does not find."""
+LOST = "certificateGone"
+"""That of a certificate that the CA has issued, and does not find any more."""
 SETTLING = timedelta(minutes=10)
 Result = TypeVar("Result")
 
@@ -95,8 +95,10 @@ class Case:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether a person has seen that the CA's chain for this order is not acceptable, and forces another one."""
-        return self.ask.force and self.entry.failure is not None and self.entry.failure.kind == CHAIN
+        """Whether a person has seen that the CA's chain for this order is not acceptable, or lost, and forces another
+        one.
+        """
+        return self.ask.force and self.entry.failure is not None and self.entry.failure.kind in (CHAIN, LOST)
 
     @property
     def is_replaced(self) -> bool:

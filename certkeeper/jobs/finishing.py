@@ -12,7 +12,7 @@ from certkeeper.core.decision import Keep, renewal_time
 from certkeeper.core.errors import AuthorityError, ChainError, StoreError
 from certkeeper.core.model import Chain
 from certkeeper.core.order import Abandon, Download, Finalize, Order, Wait, next_step
-from certkeeper.jobs.case import GONE_BEFORE, Case, blamed, told
+from certkeeper.jobs.case import LOST, Case, blamed, told
 from certkeeper.jobs.run import LONGEST_LOOK, LOOK_AGAIN, Run
 
 LONGEST_WORK = timedelta(minutes=5)
@@ -66,9 +66,10 @@ def _downloaded(run: Run, case: Case, order: Order) -> str:
     except AuthorityError as error:
         if error.status != 404 or not error.kind:
             raise
-        # Only if it is not found once more, and neither is its order, is there nothing left to wait for.
+        # A CA in trouble says so of what is there, too, for hours: it is paid for, so only a person may give it up.
         what = f"the CA does not find the certificate: {error.message}"
-        raise AuthorityError(what, "the next run looks again", kind=GONE_BEFORE) from None
+        hint = f"the next run looks again; if it is lost: certkeeper renew {case.spec.name} --force"
+        raise AuthorityError(what, hint, kind=LOST) from None
 
 
 def _keep_earlier(run: Run, case: Case) -> None:

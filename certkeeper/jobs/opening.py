@@ -14,10 +14,11 @@ from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, w
 from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Order, Prove, next_step
 from certkeeper.jobs.account import unusable
-from certkeeper.jobs.case import GONE_BEFORE, SETTLING, Case, believe, blamed, kept_elsewhere, still, told
+from certkeeper.jobs.case import SETTLING, Case, believe, blamed, kept_elsewhere, still, told
 from certkeeper.jobs.proving import fail_to_prove
 from certkeeper.jobs.run import Run
 
+GONE_BEFORE = "orderGone"
 FORGOTTEN = "it was forgotten a moment ago; settings that still name it are obtained anew by the next run"
 
 
@@ -92,9 +93,7 @@ def _resumed(run: Run, case: Case) -> Order | None:
     run.keeper.tell(case.spec.name, "resuming the order of an earlier run")
     if pending.certificate_url is not None:
         # The order itself may be forgotten by now; its certificate is not.
-        order = Order(pending.url, "valid", pending.identifiers, (), "", pending.certificate_url)
-        if not (_was_missed(case) and _is_missed(run, case, order)):
-            return order
+        return Order(pending.url, "valid", pending.identifiers, (), "", pending.certificate_url)
     try:
         order = run.keeper.authorities[case.spec.ca].fetch_order(account, pending.url)
     except AuthorityError as error:
@@ -111,24 +110,12 @@ def _may_be_given_up(case: Case, pending: PendingOrder, error: AuthorityError) -
         return True
     if not error.kind:
         return False
-    if not _was_missed(case):
+    seen_before = case.entry.failure is not None and case.entry.failure.kind == GONE_BEFORE
+    if not seen_before:
         raise AuthorityError(
             f"the CA does not find the order: {error.message}", "the next run looks again", kind=GONE_BEFORE
         )
     return True
-
-
-def _was_missed(case: Case) -> bool:
-    return case.entry.failure is not None and case.entry.failure.kind == GONE_BEFORE
-
-
-def _is_missed(run: Run, case: Case, order: Order) -> bool:
-    assert case.account is not None  # noqa: S101 - open_case() has just set it
-    try:
-        run.keeper.authorities[case.spec.ca].download(case.account, order)
-    except AuthorityError as error:
-        return error.status == 404 and bool(error.kind)
-    return False
 
 
 def _placed(run: Run, case: Case, decision: Renew) -> Order:

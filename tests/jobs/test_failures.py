@@ -747,63 +747,27 @@ def test_one_404_for_an_order_that_may_be_paid_for_is_not_believed(kind: str) ->
     assert len(world.authority.issued) == 1
 
 
-@pytest.mark.parametrize(
-    ("of_certificate", "of_order", "forgotten"),
-    [
-        pytest.param("malformed", "malformed", True, id="neither order nor certificate"),
-        pytest.param("malformed", None, False, id="only the certificate"),
-        pytest.param("malformed", "", False, id="a proxy does not find the order"),
-        pytest.param("", "malformed", False, id="a proxy does not find the certificate"),
-    ],
-)
-def test_a_certificate_that_is_paid_for_is_ordered_anew_if_the_ca_finds_neither_it_nor_its_order(
-    of_certificate: str, of_order: str | None, forgotten: bool
-) -> None:
+@pytest.mark.parametrize("kind", ["malformed", ""])
+def test_a_certificate_that_the_ca_does_not_find_is_not_ordered_again_before_a_person_forces_it(kind: str) -> None:
     world = World()
 
-    def unreachable(*_: object) -> str:
-        raise DOWN
-
-    def missed(url: str, kind: str | None) -> None:
-        if "/order/1" in url and kind is not None:
-            raise AuthorityError("not found", kind=kind, status=404)
-
     def download(account: Account, order: Order) -> str:
-        missed(order.url, of_certificate)
-        return world.authority.download(account, order)
+        raise AuthorityError("not found", kind=kind, status=404)
 
-    def fetch_order(account: Account, url: str) -> Order:
-        missed(url, of_order)
-        return world.authority.fetch_order(account, url)
-
-    one_tick(with_authority(world, download=unreachable))
-    looking = with_authority(world, download=download, fetch_order=fetch_order)
-    outcomes = []
+    missing = with_authority(world, download=download)
     for _ in range(5):
-        world.clock.later(DAY)
-        outcomes.append(one_tick(looking).outcome)
-
-    assert outcomes == ["failed", *(["renewed"] + ["kept"] * 3 if forgotten else ["failed"] * 4)]
-    assert (world.authority.new_orders, len(world.authority.issued)) == ((2, 2) if forgotten else (1, 1))
-    assert forgotten or one_tick(world.keeper(), Ask(by_name=True)).outcome == "renewed"
-
-
-def test_one_404_for_a_certificate_is_not_believed_though_its_order_is_forgotten() -> None:
-    world, missed = World(), AuthorityError("not found", kind="malformed", status=404)
-    outcomes = []
-    for error in (DOWN, missed, None):
-
-        def download(account: Account, order: Order, error: AuthorityError | None = error) -> str:
-            if error is not None:
-                raise error
-            return world.authority.download(account, order)
-
-        outcomes.append(one_tick(with_authority(world, download=download)).outcome)
+        outcome = one_tick(missing)
         world.authority.forgotten = True
         world.clock.later(DAY)
+    placed = world.authority.new_orders
+    world.authority.forgotten = False
+    forced = one_tick(world.keeper(), Ask(by_name=True, force=True))
 
-    assert outcomes == ["failed", "failed", "renewed"]
-    assert (world.authority.new_orders, len(world.authority.issued)) == (1, 1)
+    assert (outcome.outcome, placed) == ("failed", 1)
+    assert forced.outcome == "renewed"
+    # What only a proxy has said leaves the order where it is.
+    assert world.authority.new_orders == len(world.authority.issued) == (2 if kind else 1)
+    assert ("certkeeper renew www --force" in (outcome.hint or "")) is bool(kind)
 
 
 def test_an_order_that_stays_ready_is_finalized_once_a_run() -> None:
