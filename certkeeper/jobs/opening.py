@@ -97,7 +97,10 @@ def _resumed(run: Run, case: Case) -> Order | None:
     try:
         order = run.keeper.authorities[case.spec.ca].fetch_order(account, pending.url)
     except AuthorityError as error:
-        if error.status == 404 and _may_be_given_up(case, pending, error):
+        # step-ca answers 400 to what it does not know. That may mean our request as well: nothing is given up for it
+        # that may be paid for.
+        unknown = error.status == 400 and error.kind == "malformed" and not pending.finalized
+        if unknown or (error.status == 404 and _may_be_given_up(case, pending, error)):
             return None
         raise
     return None if isinstance(next_step(order), Abandon) else order

@@ -414,6 +414,34 @@ def test_a_run_that_was_overtaken_finalizes_nothing_though_its_order_is_ready() 
     assert held(world).order_url == "https://ca.test/order/2"
 
 
+@pytest.mark.parametrize("status", [400, 404])
+@pytest.mark.parametrize("finalized", [False, True])
+def test_an_order_that_the_ca_does_not_know_any_more_is_placed_anew_if_it_was_not_finalized(
+    status: int, finalized: bool
+) -> None:
+    world = World(FakeClock(patience=timedelta(minutes=4)))
+    world.authority.processing = 1000
+
+    def unwell(account: Account, url: str) -> Authorization:
+        raise AuthorityError("busy", status=500)
+
+    tick(world.keeper() if finalized else with_authority(world, authorization=unwell), [WWW])
+    pending = world.keeper().journal.read("www").entry.pending
+    assert pending is not None and pending.finalized is finalized
+    world.authority.processing = 0
+    world.clock.later(timedelta(hours=1))
+
+    def unknown(account: Account, url: str) -> Order:
+        if url == pending.url:
+            raise AuthorityError("order not found", kind="malformed", status=status)
+        return world.authority.fetch_order(account, url)
+
+    (outcome,) = tick(with_authority(world, fetch_order=unknown), [WWW], Ask(by_name=True)).outcomes
+
+    assert outcome.outcome == ("failed" if finalized else "renewed")
+    assert world.authority.new_orders == (1 if finalized else 2)
+
+
 # Out of time.
 
 
@@ -555,7 +583,6 @@ def test_records_that_could_not_be_taken_away_are_remembered_and_taken_away_by_t
     world.dns.stuck = True
     (outcome,) = tick(world.keeper(), [WWW]).outcomes
     remembered = world.keeper().journal.read("www").entry.records
-    world.dns.stuck = False
 
     (again,) = tick(world.keeper(), [WWW]).outcomes
 
