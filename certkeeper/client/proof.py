@@ -14,7 +14,7 @@ from certkeeper.core.errors import ChainError
 
 _PARTIAL_CHAIN = 0x80000  # ssl.VERIFY_X509_PARTIAL_CHAIN, which 3.9 does not name
 _NO_ROOT = (2, 18, 19, 20, 21)  # OpenSSL's X509_V_ERR_*: no issuer found, or a self-signed one not known here
-_PEM_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+_PEM_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=")
 
 
 class Proven:

@@ -88,6 +88,7 @@ class Connection:
             if self.socket is None:
                 host = self.host.encode()  # of a text both calls would make IDNA, whose tables are dear to import
                 self.socket = socket.create_connection((host, self.port), self.seconds)  # type: ignore[arg-type] # bytes will do
+                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a handshake takes longer
                 if self.context is not None:
                     self.socket = self.context.wrap_socket(self.socket, server_hostname=host)
             self.socket.settimeout(self.seconds)

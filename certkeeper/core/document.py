@@ -21,7 +21,7 @@ FORMAT = 1
 LARGEST = 256 * 1024
 NAME_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 _HEX = frozenset("0123456789abcdef")
-_BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=")
+_BASE64 = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/=")
 _PEM_LABEL = "-----BEGIN CERTIFICATE-----"
 
 _LETTERS = (("serial_number", _HEX, 64), ("spki_sha256", _HEX, 64), ("sealed_private_key", _BASE64, 16384))

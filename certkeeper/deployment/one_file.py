@@ -52,6 +52,7 @@ _NOT_IN_USER_DATA: dict[str, object] = {
     "_from_here()": "",  # nothing: user data names its folder from / on
     "_check_values()": None,  # of fields that a pull takes no word from: it proves the pair by a handshake
     "_NO_METADATA": "is an instance role attached?",
+    "_ROOTS_HINT": "update this machine's CA certificates",
     "options.asks_for": "",
     "sys.flags.no_site": 1,
 }

@@ -56,6 +56,16 @@ def ask(url: str, most: int = 100, seconds: float = 2.0) -> Answer:
         connection.close()
 
 
+def test_nothing_that_is_sent_waits_for_an_acknowledgement() -> None:
+    with server(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", close=False) as url:
+        connection = Connection(url, 2.0, None)
+        connection.request("GET", "/x", {}, b"", 100)
+
+        assert connection.socket is not None
+        assert connection.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        connection.close()
+
+
 @pytest.mark.parametrize(
     ("answer", "body"),
     [
