@@ -583,6 +583,7 @@ def test_records_that_could_not_be_taken_away_are_remembered_and_taken_away_by_t
     world.dns.stuck = True
     (outcome,) = tick(world.keeper(), [WWW]).outcomes
     remembered = world.keeper().journal.read("www").entry.records
+    world.dns.stuck = False
 
     (again,) = tick(world.keeper(), [WWW]).outcomes
 
