@@ -55,6 +55,11 @@ def awaited(condition: Callable[[], bool], seconds: float = 15) -> bool:
     return good
 
 
+PEBBLE_BEHIND = "could not find order resulting in the given certificate serial number"
+"""Pebble hands a certificate out a moment before it finds its order by the serial number, for `replaces`; the next run
+succeeds. No other CA says this."""
+
+
 class Operator:
     """Certificates of fresh names, and `certkeeper` commands on them. The store begins empty.
 
@@ -144,7 +149,12 @@ class Operator:
 
     def renew(self, *arguments: str) -> Said:
         """`renew --json`; without a NAME it is what the schedule does."""
-        return self.run("renew", "--json", *arguments)
+        said = self.run("renew", "--json", *arguments)
+        for _ in range(5):
+            if PEBBLE_BEHIND not in said.talk:
+                break
+            said = self.run("renew", "--json", *arguments)
+        return said
 
     # What was done.
 

@@ -61,6 +61,7 @@ def test_a_name_without_a_hosted_zone_is_bad_news(operator: Operator) -> None:
     assert found["hosted zone"]["hint"]
 
 
+@pytest.mark.pebble("Caddy answers 501 to a change of key")
 def test_another_kms_key_takes_over_step_by_step_and_doctor_says_what_is_left(sandbox: Sandbox) -> None:
     with Operator(sandbox) as operator:
         kms = operator.kms()
