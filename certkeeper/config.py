@@ -178,10 +178,15 @@ def texts(path: Path) -> dict[str, str]:
     return {str(path): text, **included}
 
 
+def tables(text: str) -> dict[str, Any]:
+    """What a TOML text says, by the one parser of all of ours: two could disagree. Raises ValueError."""
+    return tomli.loads(text)
+
+
 def _patterns(text: str, file: str) -> list[str]:
     try:
-        patterns = tomli.loads(text).get("include", [])
-    except tomli.TOMLDecodeError:
+        patterns = tables(text).get("include", [])
+    except ValueError:
         return []  # parse() says it better
     hint = 'a list of patterns that count from this file: include = ["customers/*.toml"]'
     if not isinstance(patterns, list):
@@ -316,8 +321,8 @@ class _Reader:
 
     def _toml(self, text: str) -> dict[str, Any]:
         try:
-            return tomli.loads(text)
-        except tomli.TOMLDecodeError as error:
+            return tables(text)
+        except ValueError as error:
             hint = "every value that is not a number, true or false stands in quotes"
             if re.search(r"^\s*certificates\s*=", text, re.MULTILINE):
                 hint = f"certificates can only be a table; {ELSEWHERE}"

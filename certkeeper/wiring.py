@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 import secrets
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -132,7 +131,7 @@ def stored_settings(store: str, bucket_owner: str | None = None, aws: Aws | None
     text, file = stored_text(store, bucket_owner, aws), f"{store}/{SETTINGS_PATH}"
     settings = config.parse(text, file)
     # Only a look at the text: with thousands of names, parsing it once more would take as long as all else.
-    if "include" in text and re.search(r"^\s*include\s*=", text, re.MULTILINE) and "include" in tomllib.loads(text):
+    if "include" in text and re.search(r"^\s*include\s*=", text, re.MULTILINE) and "include" in config.tables(text):
         raise SettingsError(f"{file} includes other files, which are not in the store", "put everything into one file")
     return settings
 
@@ -259,10 +258,12 @@ def new_aws() -> Aws:
     return Aws()
 
 
-def whereabouts(settings: config.Settings) -> tuple[str, str]:
-    """The region of the bucket, and the account that S3 says it belongs to. Raises SettingsError, StoreError."""
+def whereabouts(settings: config.Settings, owner: str) -> tuple[str, str]:
+    """The region of the bucket, and the account that S3 says it belongs to: `owner`, or if that is "" ours. Raises
+    SettingsError, StoreError.
+    """
     aws = new_aws()
-    owner = settings.bucket_owner or aws.account()
+    owner = owner or aws.account()
     return aws.region_of(settings.bucket, owner), owner
 
 

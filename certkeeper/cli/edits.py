@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Sequence
 from typing import Any
 
+from certkeeper import config
 from certkeeper.core.errors import SettingsError
 
 _HEADER = re.compile(r"^[ \t]*\[", re.MULTILINE)
@@ -21,8 +21,8 @@ _AFTER_THE_KEYS = re.compile(r"(?:^[ \t]*(?:#[^\n]*)?\r?\n)*\Z", re.MULTILINE)
 def names(text: str) -> dict[str, Any]:
     """The certificates that a text names, each with its keys; none if it is not TOML at all."""
     try:
-        found = tomllib.loads(text).get("certificates", {})
-    except tomllib.TOMLDecodeError:
+        found = config.tables(text).get("certificates", {})
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -70,10 +70,10 @@ def _found(text: str, name: str, what: str, by_hand: str) -> re.Match[str]:
 
 
 def _sure(before: str, after: str, wanted: dict[str, Any], what: str, by_hand: str) -> str:
-    said = tomllib.loads(before)
+    said = config.tables(before)
     try:
-        says = tomllib.loads(after)
-    except tomllib.TOMLDecodeError:
+        says = config.tables(after)
+    except ValueError:
         raise SettingsError(what, f"edit it by hand: {by_hand}") from None
     if {**says, "certificates": says.get("certificates", {})} != {**said, "certificates": wanted}:
         raise SettingsError(what, f"edit it by hand: {by_hand}")

@@ -220,10 +220,10 @@ def _user_data(said: Namespace) -> int:
     settings = read_settings(said)
     chosen(settings, said.names)
     region, owner = said.region, said.bucket_owner or settings.bucket_owner or ""
-    if not (region and owner) and not said.nginx:
+    if not (region and (owner or settings.secrets_prefix)) and not said.nginx:
         try:
-            there, account = wiring.whereabouts(settings)
-            region, owner = region or there, owner or account
+            there, owner = wiring.whereabouts(settings, owner)
+            region = region or there
         except CertkeeperError as error:
             talk(f"the user data leaves to the instance where the store is: {error.message}")
             talk("hint: give --region and --bucket-owner, or configure AWS")

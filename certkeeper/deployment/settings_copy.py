@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ def copied(path: Path) -> str:
     """
     settings = config.read(path)
     text, *included = config.texts(path).values()
-    said = tomllib.loads(text)
+    said = config.tables(text)
     if not included and not any(_bundles(said)):
         return text
     said.pop("include", None)
     for more in included:
-        said.setdefault("certificates", {}).update(tomllib.loads(more).get("certificates", {}))
+        said.setdefault("certificates", {}).update(config.tables(more).get("certificates", {}))
     for table in _bundles(said):
         table["ca_bundle"] = (path.parent / table["ca_bundle"]).read_text(encoding="utf-8")
     text = "# Written by certkeeper deploy; edit the files it was made of.\n" + "".join(_lines(said))
