@@ -15,6 +15,7 @@ from certkeeper.sandbox.aws import AwsServer
 from certkeeper.sandbox.calls import Desk
 from certkeeper.sandbox.dns_server import DnsServer
 from certkeeper.sandbox.route53 import HostedZones
+from certkeeper.sandbox.tls import TestTls
 from tests.fakes import FakeClock
 
 BUCKET = "certkeeper-sandbox"
@@ -29,6 +30,13 @@ class ZonesClock:
 
     def __call__(self) -> float:
         return self.clock.now().timestamp()
+
+
+@pytest.fixture(scope="module")
+def tls() -> Iterator[TestTls]:
+    tls = TestTls()
+    yield tls
+    tls.close()
 
 
 @pytest.fixture(scope="module")

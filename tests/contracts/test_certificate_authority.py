@@ -112,13 +112,6 @@ def real(ca: Pebble | Caddy, tls: TestTls, dns: TxtServer) -> Setting:
     )
 
 
-@pytest.fixture(scope="module", name="tls")
-def _tls() -> Iterator[TestTls]:
-    tls = TestTls()
-    yield tls
-    tls.close()
-
-
 @pytest.fixture(scope="module", name="dns")
 def _dns() -> Iterator[TxtServer]:
     dns = TxtServer()
@@ -297,20 +290,24 @@ def test_finalizing_twice_changes_nothing(setting: Setting, names: list[str]) ->
     assert setting.authority.download(account, setting.authority.fetch_order(account, order.url)) == chain
 
 
+def answered_without_a_record(setting: Setting, names: list[str]) -> tuple[Account, Order, Authorization]:
+    """An order, with its first authorization as it was before the CA was told to look."""
+    account = setting.account()
+    order = setting.order(account, names)
+    one = setting.authority.authorization(account, order.authorization_urls[0])
+    assert one.challenge is not None
+    setting.authority.answer(account, one.challenge)
+    return account, order, one
+
+
 @MOST
 def test_a_challenge_without_its_record_makes_the_order_invalid_and_the_ca_says_why(
     setting: Setting, names: list[str]
 ) -> None:
-    account = setting.account()
-    order = setting.order(account, names)
-    url = order.authorization_urls[0]
-    one = setting.authority.authorization(account, url)
-    assert one.challenge is not None
-
-    setting.authority.answer(account, one.challenge)
+    account, order, _ = answered_without_a_record(setting, names)
 
     setting.until(lambda: setting.authority.fetch_order(account, order.url), "invalid")
-    failed = setting.authority.authorization(account, url)
+    failed = setting.authority.authorization(account, order.authorization_urls[0])
     assert failed.status == "invalid"
     assert failed.problem is not None and failed.problem.detail
 
@@ -319,16 +316,11 @@ def test_a_challenge_without_its_record_makes_the_order_invalid_and_the_ca_says_
 def test_a_challenge_without_its_record_may_stay_open_and_be_answered_again_when_the_record_is_there(
     setting: Setting, names: list[str]
 ) -> None:
-    account = setting.account()
-    order = setting.order(account, names)
+    account, order, before = answered_without_a_record(setting, names)
     url = order.authorization_urls[0]
-    one = setting.authority.authorization(account, url)
-    assert one.challenge is not None
-
-    setting.authority.answer(account, one.challenge)
 
     unmet = setting.authority.authorization(account, url)
-    assert one.unmet is None
+    assert before.unmet is None
     assert unmet.unmet is not None and unmet.unmet.detail
     setting.proven(account, order)
     assert setting.authority.authorization(account, url).status == "valid"

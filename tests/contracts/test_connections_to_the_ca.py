@@ -27,13 +27,6 @@ pytestmark = pytest.mark.live
 AT_ONCE, TURNS = 4, 5
 
 
-@pytest.fixture(scope="module", name="tls")
-def _tls() -> Iterator[TestTls]:
-    tls = TestTls()
-    yield tls
-    tls.close()
-
-
 @pytest.fixture(scope="module", name="pebble")
 def _pebble(tls: TestTls) -> Iterator[Pebble]:
     pebble = Pebble(None, tls, nonce_reject=0)
