@@ -9,6 +9,7 @@ what certkeeper itself takes, with the first run; on AWS the making of the stack
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def deployed(sandbox: Sandbox) -> tuple[float, int, int]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     steps = (
         ("from nothing to a certificate", FIRST, "ops@example.com"),
         ("nothing differs", FIRST, "ops@example.com"),

@@ -32,11 +32,15 @@ from certkeeper.core.model import Account, Certificate, Sealed
 from certkeeper.sandbox.acme_proxy import AcmeProxy
 from certkeeper.sandbox.authority import Pebble
 from certkeeper.sandbox.calls import Call, Desk, Phase
+from certkeeper.sandbox.lambda_python import architecture, find_interpreter, why_not
 from certkeeper.sandbox.stack import BUCKET, KMS_KEY, Sandbox
 from certkeeper.sandbox.story import STRANGE
 from tests.live.keepers import Keeper, Said
 
 numbers = itertools.count(1)
+# A function runs as its interpreter runs it or not at all; on CI, where all parts are, a skip is a failure.
+NEEDS_THE_RUNTIME = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+TARGET = ("--python", find_interpreter().version, "--architecture", architecture())
 # For a module whose tests run on both CAs, but for those marked `pebble` on Caddy's.
 BOTH_CAS = pytest.mark.parametrize("sandbox", ["Pebble", "Caddy"], indirect=True, scope="module")
 SPKI = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -17,20 +17,18 @@ from certkeeper.sandbox.alarms import Alarms
 from certkeeper.sandbox.calls import Fault
 from certkeeper.sandbox.cloudformation import CloudFormation
 from certkeeper.sandbox.functions import Functions, Point, service_client
-from certkeeper.sandbox.lambda_python import architecture, find_interpreter, why_not
 from certkeeper.sandbox.stack import Sandbox
 from tests.live.keepers import RIGHTS_TAKE, Said
-from tests.live.operators import Operator, awaited
+from tests.live.operators import NEEDS_THE_RUNTIME, TARGET, Operator, awaited
 
 PATIENCE = 300
 pytestmark = [
     pytest.mark.live,
     pytest.mark.timeout(2 * PATIENCE),
-    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
+    NEEDS_THE_RUNTIME,
 ]
 
 BUCKET = "certkeeper-123456789012-eu-west-1-fresh"
-TARGET = ("--python", find_interpreter().version, "--architecture", architecture())
 
 
 class Deployer(Operator):

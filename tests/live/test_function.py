@@ -10,13 +10,13 @@ import pytest
 
 from certkeeper.deployment import package
 from certkeeper.sandbox.calls import Fault
-from certkeeper.sandbox.lambda_python import architecture, find_interpreter, why_not
+from certkeeper.sandbox.lambda_python import architecture, find_interpreter
 from certkeeper.sandbox.lambda_runtime import LambdaFunction
 from certkeeper.sandbox.stack import BUCKET, Sandbox
 from tests.live.canaries import seen
-from tests.live.operators import Operator
+from tests.live.operators import NEEDS_THE_RUNTIME, Operator
 
-pytestmark = [pytest.mark.live, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
+pytestmark = [pytest.mark.live, NEEDS_THE_RUNTIME]
 
 
 @pytest.fixture(scope="module", name="operator")

@@ -24,15 +24,15 @@ from certkeeper.sandbox.aws import ACCOUNT
 from certkeeper.sandbox.aws_calls import AwsRequest
 from certkeeper.sandbox.functions import service_client
 from certkeeper.sandbox.iam import Question, several
-from certkeeper.sandbox.lambda_python import architecture, find_interpreter, why_not
+from certkeeper.sandbox.lambda_python import architecture, find_interpreter
 from certkeeper.sandbox.lambda_runtime import LambdaFunction
 from certkeeper.sandbox.loopback import Response
 from certkeeper.sandbox.rights import Judged, Wanted
 from certkeeper.sandbox.stack import BUCKET, Sandbox
 from tests.live.keepers import Said
-from tests.live.operators import Operator, clean
+from tests.live.operators import NEEDS_THE_RUNTIME, Operator, clean
 
-pytestmark = [pytest.mark.live, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
+pytestmark = [pytest.mark.live, NEEDS_THE_RUNTIME]
 
 REGION = "eu-west-1"
 AWAY = "210987654321"

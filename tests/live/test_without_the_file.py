@@ -18,21 +18,19 @@ from certkeeper.core import permissions
 from certkeeper.sandbox.aws import ACCOUNT
 from certkeeper.sandbox.cloudformation import CloudFormation
 from certkeeper.sandbox.functions import Functions, service_client
-from certkeeper.sandbox.lambda_python import architecture, find_interpreter, why_not
 from certkeeper.sandbox.stack import Sandbox
 from tests.live.keepers import Said
-from tests.live.operators import Operator, awaited
+from tests.live.operators import NEEDS_THE_RUNTIME, TARGET, Operator, awaited
 
 PATIENCE = 300
 pytestmark = [
     pytest.mark.live,
     pytest.mark.timeout(2 * PATIENCE),
-    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
+    NEEDS_THE_RUNTIME,
 ]
 BUCKET = "certkeeper-123456789012-eu-west-1-by-hand"
 ROLES = f"arn:aws:iam::{ACCOUNT}:role"
 LOOKS, WEB, CHANGES = f"{ROLES}/looks", f"{ROLES}/web", f"{ROLES}/changes"
-TARGET = ("--python", find_interpreter().version, "--architecture", architecture())
 ADDED, RENAMED = "added", "renamed"
 
 # Command by command, in an order in which each finds what it needs; {name} and {folder} stand for what is there.
