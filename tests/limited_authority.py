@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from certkeeper.core.ari import Information, Window
 from certkeeper.core.budget import Limit, Limits
@@ -100,11 +101,11 @@ class LimitedAuthority(FakeAuthority):
         return order
 
     def _check(self, names: tuple[str, ...], known: bool, now: datetime) -> None:
-        asked = [("exact set of identifiers", self.sets, frozenset(names))]
-        asked += [("failed authorizations", self.failed, one.removeprefix("*.")) for one in names]  # type: ignore[misc]
+        asked: list[tuple[str, Any, object]] = [("exact set of identifiers", self.sets, frozenset(names))]
+        asked += [("failed authorizations", self.failed, one.removeprefix("*.")) for one in names]
         if not known:
-            asked += [("registered domain", self.domains, registered_domain(one)) for one in names]  # type: ignore[misc]
-            asked.append(("new orders", self.accounts_orders, ""))  # type: ignore[arg-type]
+            asked += [("registered domain", self.domains, registered_domain(one)) for one in names]
+            asked.append(("new orders", self.accounts_orders, ""))
         until, what = max((bucket.next_allowed(about, now), what) for what, bucket, about in asked)
         if until > now:
             self.refused.append((names, what))

@@ -134,7 +134,7 @@ class CloudFormation:
 
     # Operations.
 
-    def _CreateChangeSet(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802 - AWS's word
+    def _CreateChangeSet(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:
         name, kind = form["StackName"], form.get("ChangeSetType", "UPDATE")
         stack = self.stacks.get(name)
         if kind == "CREATE" and stack is not None and stack.status != "REVIEW_IN_PROGRESS":
@@ -162,7 +162,7 @@ class CloudFormation:
         stack.change_sets[change_set.arn] = change_set
         return {"Id": change_set.arn, "StackId": stack.arn}
 
-    def _CreateStack(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+    def _CreateStack(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:
         """What the console does with a template and its parameters."""
         if form["StackName"] in self.stacks:
             raise Refused(f"Stack [{form['StackName']}] already exists", "AlreadyExistsException")
@@ -171,7 +171,7 @@ class CloudFormation:
         self.stacks[form["StackName"]].protected = form.get("EnableTerminationProtection") == "true"
         return {"StackId": proposed["StackId"]}
 
-    def _DescribeChangeSet(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+    def _DescribeChangeSet(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:
         stack, change_set = self._change_set(form)
         return {
             "ChangeSetName": change_set.name,
@@ -184,11 +184,11 @@ class CloudFormation:
             "Changes": [{"Type": "Resource", "ResourceChange": one} for one in change_set.changes],
         }
 
-    def _DeleteChangeSet(self, form: Mapping[str, str], aws: Clients) -> None:  # noqa: N802
+    def _DeleteChangeSet(self, form: Mapping[str, str], aws: Clients) -> None:
         stack, change_set = self._change_set(form)
         del stack.change_sets[change_set.arn]
 
-    def _ExecuteChangeSet(self, form: Mapping[str, str], aws: Clients) -> None:  # noqa: N802
+    def _ExecuteChangeSet(self, form: Mapping[str, str], aws: Clients) -> None:
         stack, change_set = self._change_set(form)
         if change_set.status != "CREATE_COMPLETE":
             raise Refused(f"ChangeSet [{change_set.arn}] cannot be executed in its current status")
@@ -198,14 +198,14 @@ class CloudFormation:
         self._event(stack, stack.name, "AWS::CloudFormation::Stack", stack.status, "User Initiated")
         self._start(lambda: self._execute(stack, change_set, kind, aws))
 
-    def _ContinueUpdateRollback(self, form: Mapping[str, str], aws: Clients) -> None:  # noqa: N802
+    def _ContinueUpdateRollback(self, form: Mapping[str, str], aws: Clients) -> None:
         stack = self._stack(form)
         if stack.status != "UPDATE_ROLLBACK_FAILED":
             raise Refused(f"Stack [{stack.arn}] is in {stack.status} state and can not continue rollback")
         self._status(stack, "UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
         self._start(lambda: self._roll_back(stack, aws))
 
-    def _DescribeStacks(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+    def _DescribeStacks(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:
         stack = self._stack(form)
         return {
             "Stacks": [
@@ -224,18 +224,18 @@ class CloudFormation:
             ]
         }
 
-    def _DescribeStackEvents(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+    def _DescribeStackEvents(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:
         return {"StackEvents": list(reversed(self._stack(form).events))}
 
-    def _GetTemplate(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+    def _GetTemplate(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:
         return {"TemplateBody": self._stack(form).template}
 
-    def _DetectStackDrift(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+    def _DetectStackDrift(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:
         stack = self._stack(form)
         stack.drifts = [_drift(stack, name, one, aws) for name, one in stack.resources.items()]
         return {"StackDriftDetectionId": stack.arn}
 
-    def _DescribeStackDriftDetectionStatus(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+    def _DescribeStackDriftDetectionStatus(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:
         return {
             "StackId": form["StackDriftDetectionId"],
             "StackDriftDetectionId": form["StackDriftDetectionId"],
@@ -243,17 +243,17 @@ class CloudFormation:
             "Timestamp": datetime.now(UTC).isoformat(),
         }
 
-    def _DescribeStackResourceDrifts(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+    def _DescribeStackResourceDrifts(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:
         wanted = {value for key, value in form.items() if key.startswith("StackResourceDriftStatusFilters.")}
         found = [one for one in self._stack(form).drifts if one["StackResourceDriftStatus"] in wanted]
         return {"StackResourceDrifts": found}
 
-    def _UpdateTerminationProtection(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:  # noqa: N802
+    def _UpdateTerminationProtection(self, form: Mapping[str, str], aws: Clients) -> dict[str, Any]:
         stack = self._stack(form)
         stack.protected = form["EnableTerminationProtection"] == "true"
         return {"StackId": stack.arn}
 
-    def _DeleteStack(self, form: Mapping[str, str], aws: Clients) -> None:  # noqa: N802
+    def _DeleteStack(self, form: Mapping[str, str], aws: Clients) -> None:
         stack = self.stacks.get(_name(form))
         if stack is None:
             return

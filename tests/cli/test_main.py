@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def refused(*argv: str) -> int:
 
 
 def test_these_are_all_commands() -> None:
-    assert set(arguments.parser()._subparsers._group_actions[0].choices) == set(COMMANDS)  # type: ignore[union-attr,arg-type]
+    assert set(arguments.parser()._subparsers._group_actions[0].choices) == set(COMMANDS)  # type: ignore[union-attr,arg-type] # argparse has no other way to ask
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -246,8 +247,8 @@ def test_init_where_nobody_may_write_says_so(capsys: Captured) -> None:
 
 # Exit status.
 
-HELD = {"serial_number": "01", "not_after": START + timedelta(days=1)}
-KEPT, RENEWED = Outcome("a", "kept", "", **HELD), Outcome("b", "renewed", "", **HELD)  # type: ignore[arg-type]
+HELD: Any = {"serial_number": "01", "not_after": START + timedelta(days=1)}
+KEPT, RENEWED = Outcome("a", "kept", "", **HELD), Outcome("b", "renewed", "", **HELD)
 FAILED, WAITING = Outcome("c", "failed", "", error="x"), Outcome("d", "waiting", "")
 OLD = Outcome("e", "kept", "", "01", START)
 DOWN = StoreError("the store is down")
@@ -260,8 +261,8 @@ DOWN = StoreError("the store is down")
         pytest.param([], None, GOOD, id="nothing to do"),
         pytest.param([KEPT, FAILED], None, BAD_NEWS, id="one failed"),
         pytest.param([KEPT, WAITING], None, BAD_NEWS, id="one has none yet"),
-        pytest.param([Outcome("f", "waiting", "", **HELD)], None, GOOD, id="one waits and holds a good one"),  # type: ignore[arg-type]
-        pytest.param([Outcome("f", "waiting", "", **HELD, error="x")], None, BAD_NEWS, id="one waits after a failure"),  # type: ignore[arg-type]
+        pytest.param([Outcome("f", "waiting", "", **HELD)], None, GOOD, id="one waits and holds a good one"),
+        pytest.param([Outcome("f", "waiting", "", **HELD, error="x")], None, BAD_NEWS, id="one waits after a failure"),
         pytest.param([OLD], None, BAD_NEWS, id="one has expired"),
         pytest.param([FAILED, FAILED], DOWN, NO_NEWS, id="the store is down"),
         pytest.param([KEPT, FAILED], DOWN, BAD_NEWS, id="a part of the store is down"),

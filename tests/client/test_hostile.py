@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import ssl
+from functools import partial
 
 import pytest
 
@@ -97,7 +98,7 @@ def test_anything_at_all_is_one_clean_error(instance: Instance, what: str, monke
             instance.aws.objects[OBJECT + "example.com"] = bent(dice, good)
         else:
             where = dice.choice(["", "/latest/", "/certificates/", "Decrypt"])
-            instance.aws.interfere = lambda seen, dice=dice, where=where: reply(dice, seen, where, good)  # type: ignore[misc]
+            instance.aws.interfere = partial(reply, dice, where=where, good=good)
 
         with monkeypatch.context() as hurry:
             hurry.setattr(Connection, "__init__", quick)

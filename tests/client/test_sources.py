@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from certkeeper.client.aws import Aws, _endpoint
+from certkeeper.client.wire import Answer
 from certkeeper.core.errors import SettingsError
 from tests.client.certificates import document, issue
 from tests.client.conftest import Instance
@@ -128,7 +129,7 @@ def test_a_relative_uri_is_asked_of_ecs_alone(monkeypatch: pytest.MonkeyPatch) -
     asked: list[str] = []
 
     class Recording(Aws):
-        def _patiently(self, url: str, *_: object) -> object:  # type: ignore[override]
+        def _patiently(self, url: str, *_: object) -> Answer:
             asked.append(url)
             raise SettingsError("stop")
 
@@ -226,7 +227,7 @@ def test_metadata_by_ipv6_is_asked_for_at_its_own_address(monkeypatch: pytest.Mo
     asked: list[str] = []
 
     class Recording(Aws):
-        def _patiently(self, url: str, *_: object) -> object:  # type: ignore[override]
+        def _patiently(self, url: str, *_: object) -> Answer:
             asked.append(url)
             raise SettingsError("stop")
 

@@ -185,7 +185,7 @@ def test_systemd_accepts_the_units_and_finds_them_tight(instance: Instance, unit
 
 def test_the_timer_is_spread_and_persistent() -> None:
     parsed = configparser.ConfigParser()
-    parsed.optionxform = str  # type: ignore[assignment,method-assign]
+    parsed.optionxform = str  # type: ignore[assignment,method-assign] # as configparser documents it
     parsed.read_string(timer._TIMER)
 
     assert dict(parsed["Timer"]) == {

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -19,10 +20,10 @@ URGENT = replace(FAILING, urgent=True, not_after=NOW + 3 * DAY)
 
 
 def test_the_metrics_line_declares_every_gauge_that_it_carries() -> None:
-    line = metrics_line(Gauges(failing=2, urgent=1, budget_left=4), "prod", NOW)
+    line: Any = metrics_line(Gauges(failing=2, urgent=1, budget_left=4), "prod", NOW)
 
-    (directive,) = line["_aws"]["CloudWatchMetrics"]  # type: ignore[index]
-    assert line["_aws"]["Timestamp"] == 1795435200000  # type: ignore[index]
+    (directive,) = line["_aws"]["CloudWatchMetrics"]
+    assert line["_aws"]["Timestamp"] == 1795435200000
     assert (directive["Namespace"], directive["Dimensions"]) == ("certkeeper", [["Deployment"]])
     assert {one["Name"]: line[one["Name"]] for one in directive["Metrics"]} == {
         "TickCompleted": 1, "CertificatesFailing": 2, "CertificatesUrgent": 1, "BudgetLeft": 4,

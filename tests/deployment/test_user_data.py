@@ -216,9 +216,9 @@ def test_cloud_config_holds_the_same_block() -> None:
         {"names": ("a", "b"), "identifiers": ("a.test",)},
     ],
 )
-def test_options_that_the_client_would_refuse_are_refused_here(changes: dict[str, object]) -> None:
+def test_options_that_the_client_would_refuse_are_refused_here(changes: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
-        Options(**({"names": ("a",), "source": "s3://bucket/prod"} | changes))  # type: ignore[arg-type]
+        Options(**({"names": ("a",), "source": "s3://bucket/prod"} | changes))
 
 
 def test_the_lines_for_nginx_are_three() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from certkeeper.core.caa import CaaRecord
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, NoticeError, RightsError, SealingError, StoreError
-from certkeeper.core.model import FallbackCa, HostedZone
+from certkeeper.core.model import CertificateSpec, FallbackCa, HostedZone
 from certkeeper.jobs.diagnose import Finding, Surroundings, diagnose
 from certkeeper.jobs.rollover import rolled_over
 from certkeeper.jobs.tick import tick
@@ -45,8 +46,8 @@ def well() -> World:
 AROUND = Surroundings(skew=lambda: timedelta(seconds=2))
 
 
-def found(world: World, around: Surroundings = AROUND, spec: object = WWW) -> dict[str, Finding]:
-    return {one.check: one for one in diagnose(world.keeper(), [spec], around)}  # type: ignore[list-item]
+def found(world: World, around: Surroundings = AROUND, spec: CertificateSpec = WWW) -> dict[str, Finding]:
+    return {one.check: one for one in diagnose(world.keeper(), [spec], around)}
 
 
 def test_all_is_well() -> None:
@@ -161,8 +162,8 @@ def test_a_clock_that_is_off_is_bad(skew: timedelta, result: str, said: str) -> 
     assert said in finding.what
 
 
-def raising(error: Exception) -> Callable[[], object]:
-    def call() -> object:
+def raising(error: Exception) -> Callable[[], Any]:
+    def call() -> Any:
         raise error
 
     return call
@@ -170,10 +171,10 @@ def raising(error: Exception) -> Callable[[], object]:
 
 def test_what_cannot_be_told_is_unknown_and_stops_nothing() -> None:
     around = Surroundings(
-        skew=raising(StoreError("no bucket", "make one")),  # type: ignore[arg-type] # it only raises
-        kms_key=raising(SealingError("no such key", "make one")),  # type: ignore[arg-type]
-        unconfirmed=raising(NoticeError("no topic")),  # type: ignore[arg-type]
-        drifted=raising(StoreError("no settings")),  # type: ignore[arg-type]
+        skew=raising(StoreError("no bucket", "make one")),  # it only raises
+        kms_key=raising(SealingError("no such key", "make one")),
+        unconfirmed=raising(NoticeError("no topic")),
+        drifted=raising(StoreError("no settings")),
         rights=FakeRights(refuse=RightsError("not allowed to ask")),
     )
 
@@ -223,7 +224,7 @@ def test_what_another_kms_key_has_sealed_is_named_until_it_is_replaced() -> None
 def test_a_kms_key_that_cannot_be_found_out_says_nothing_of_what_it_has_sealed() -> None:
     world = well()
     tick(world.keeper(), [WWW])
-    refused = replace(NEW, kms_key_arn=raising(SealingError("not allowed", "allow it")))  # type: ignore[arg-type]
+    refused = replace(NEW, kms_key_arn=raising(SealingError("not allowed", "allow it")))
 
     assert of_key(world, refused) == [("what is stored", "unknown", "not allowed")]
     assert of_key(world, replace(NEW, kms_key_arn=lambda: None)) == []

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -363,7 +364,7 @@ def test_what_is_sealed_opens_under_the_same_context_only(aws: AwsServer, kms: K
 
     assert (opened["Plaintext"], opened["KeyId"]) == (b"private", arn)
     for context in ({}, {"certkeeper-name": "other"}):
-        assert refusal_of(lambda context=context: kms.decrypt(CiphertextBlob=blob, EncryptionContext=context)) == (  # type: ignore[misc]
+        assert refusal_of(partial(kms.decrypt, CiphertextBlob=blob, EncryptionContext=context)) == (
             "InvalidCiphertextException",
             400,
         )

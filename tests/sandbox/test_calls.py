@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import pytest
 
@@ -67,12 +68,14 @@ def test_a_fault_strikes_as_often_as_it_says_and_does_nothing_in_the_callers_ste
 
 
 @pytest.mark.parametrize(("kind", "effects", "phases"), [("drop", 0, ["before"]), ("lose", 1, ["before", "after"])])
-def test_a_dropped_call_has_no_effect_and_a_lost_one_has(kind: str, effects: int, phases: list[str]) -> None:
+def test_a_dropped_call_has_no_effect_and_a_lost_one_has(
+    kind: Literal["drop", "lose"], effects: int, phases: list[str]
+) -> None:
     desk, served, seen = Desk(), Effects(), list[str]()
 
     with (
         desk.watching(lambda phase, _: seen.append(phase)),
-        desk.fault(Fault(kind)),  # type: ignore[arg-type]
+        desk.fault(Fault(kind)),
         pytest.raises(Dropped),
     ):
         attend(desk, serve=served)
