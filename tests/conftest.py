@@ -10,6 +10,9 @@ from typing import Any
 import botocore.loaders
 import botocore.session
 import pytest
+from _pytest.runner import runtestprotocol
+
+from certkeeper.sandbox.acme_proxy import AcmeProxy
 
 # Images of containers like to forbid byte code; every Python that a test starts then compiles all that it imports, and
 # every worker rewrites every test: a third of the whole time.
@@ -39,6 +42,24 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_turn)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Function, nextitem: pytest.Item | None) -> bool:
+    """Run a test again that failed while Pebble did not find the order of a certificate: its mistake with one serial
+    number in 256 (letsencrypt/pebble#550), and no finding. Nothing else is ever run again.
+    """
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for again in (True, True, False):
+        before = AcmeProxy.overlooked
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        if not again or AcmeProxy.overlooked == before or all(one.passed for one in reports):
+            break
+        item._initrequest()  # fixtures of its own once more; those of the module stay
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
 
 
 def _turn(item: pytest.Item) -> int:

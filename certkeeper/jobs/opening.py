@@ -174,15 +174,25 @@ def _ordered(run: Run, case: Case, account: Account) -> Order:
             with run.turn(case):
                 return authority.new_order(account, spec.identifiers, spec.profile, replaces)
         except AuthorityError as error:
-            # RFC 9773 section 5: replaced already, or by an order that nobody here remembers. The CA counts the
-            # certificate against its limits then, but hands out the same order again if there is one.
-            if error.kind not in ("alreadyReplaced", "malformed", "unauthorized") and error.status not in (404, 409):
+            if not _is_about_the_predecessor(case, error):
                 raise
     try:
         with run.turn(case):
             return authority.new_order(account, spec.identifiers, spec.profile)
     except AuthorityError as error:
         raise unusable(error, spec.ca) from None
+
+
+def _is_about_the_predecessor(case: Case, error: AuthorityError) -> bool:
+    """Whether to order once more without naming one. The CA counts the certificate against its limits then, but hands
+    out the same order again if there is one.
+    """
+    # RFC 9773 section 5: replaced already, or by an order that nobody here remembers.
+    if error.kind in ("alreadyReplaced", "malformed", "unauthorized") or error.status in (404, 409):
+        return True
+    # Pebble says this of a predecessor that it does not find, and would say it for ever.
+    before = case.entry.failure.trouble_at(case.spec.ca) if case.entry.failure else None
+    return error.kind == "serverInternal" and before is not None and before.kind == "serverInternal"
 
 
 def _predecessor(case: Case, account: Account) -> str | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from certkeeper.sandbox import exact_set_limit
@@ -24,6 +24,9 @@ from certkeeper.sandbox.loopback import HttpHandler, Request, Response, Serving,
 from certkeeper.sandbox.tls import TestTls
 
 Script = Callable[[AcmeRequest, Callable[[], AcmeResponse]], AcmeResponse]
+
+# See Pebble's docstring; no other CA says this.
+_OVERLOOKED = b"could not find order resulting in the given certificate serial number"
 
 # Headers of one connection, not of the message (RFC 9110 section 7.6.1), and what is counted anew.
 _HOP_BY_HOP = frozenset(
@@ -36,7 +39,11 @@ class AcmeProxy:
 
     `exact_set_limit` is Let's Encrypt's 5 per 168 h, or None for no limit; it can be changed at any time. Faults of
     the desk with service "acme" are answered as problems: `code` is the problem's type without its prefix.
+
+    `overlooked` counts the predecessors that Pebble has not found for its own mistake, at all proxies of this process.
     """
+
+    overlooked: ClassVar[int] = 0
 
     def __init__(
         self,
@@ -139,6 +146,8 @@ class AcmeProxy:
             return self._with_nonce(request, limited, upstream)
         response = upstream.ask(request)
         self._traffic.learn(request, response, self._clock())
+        if _OVERLOOKED in response.body:
+            AcmeProxy.overlooked += 1
         return response
 
     def _limited(self, request: AcmeRequest, upstream: Upstream) -> AcmeResponse | None:

@@ -67,6 +67,52 @@ LIMITED = AuthorityError("too many certificates", kind="rateLimited", status=429
 DOWN = AuthorityError("the CA at ca.test cannot be reached", "check the way out")
 
 
+# A predecessor that the CA has trouble with.
+
+
+def at_a_loss(world: World) -> tuple[Keeper, list[str | None]]:
+    """A keeper whose CA answers 500 to an order that names a predecessor, and what was named to it."""
+    named: list[str | None] = []
+
+    def new_order(
+        account: Account, identifiers: Sequence[str], profile: str | None, replaces: str | None = None
+    ) -> Order:
+        named.append(replaces)
+        if replaces is not None:
+            raise AuthorityError("could not find an order", kind="serverInternal", status=500)
+        return world.authority.new_order(account, identifiers, profile)
+
+    return with_authority(world, new_order=new_order), named
+
+
+def test_a_predecessor_that_the_ca_stumbles_over_twice_is_not_named_any_more() -> None:
+    world = World()
+    first = one_tick(world.keeper())
+    keeper, named = at_a_loss(world)
+
+    stumbled = one_tick(keeper, Ask(force=True))
+    world.clock.later(HOUR)
+    renewed = one_tick(keeper, Ask(force=True))
+
+    assert (first.outcome, stumbled.outcome, renewed.outcome) == ("renewed", "failed", "renewed")
+    assert [one is not None for one in named] == [True, True, False]
+    assert stumbled.hint == "the CA is in trouble; the next run tries again"
+
+
+def test_a_ca_that_was_out_of_reach_before_is_not_said_to_stumble_over_the_predecessor() -> None:
+    world = World()
+    one_tick(world.keeper())
+    world.authority.refuse = [DOWN]
+    one_tick(world.keeper(), Ask(force=True))
+    world.clock.later(HOUR)
+    keeper, named = at_a_loss(world)
+
+    stumbled = one_tick(keeper, Ask(force=True))
+
+    assert stumbled.outcome == "failed"
+    assert len(named) == 1
+
+
 # What the CA has asked for outlives the failure.
 
 

@@ -59,11 +59,6 @@ def awaited(condition: Callable[[], bool], seconds: float = 15) -> bool:
     return good
 
 
-PEBBLE_BEHIND = "could not find order resulting in the given certificate serial number"
-"""Pebble hands a certificate out a moment before it finds its order by the serial number, for `replaces`; the next run
-succeeds. No other CA says this."""
-
-
 class Operator:
     """Certificates of fresh names, and `certkeeper` commands on them. The store begins empty.
 
@@ -153,12 +148,7 @@ class Operator:
 
     def renew(self, *arguments: str) -> Said:
         """`renew --json`; without a NAME it is what the schedule does."""
-        said = self.run("renew", "--json", *arguments)
-        for _ in range(5):
-            if PEBBLE_BEHIND not in said.talk:
-                break
-            said = self.run("renew", "--json", *arguments)
-        return said
+        return self.run("renew", "--json", *arguments)
 
     # What was done.
 
