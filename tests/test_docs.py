@@ -299,6 +299,7 @@ def test_every_field_of_the_journal_is_described() -> None:
         placed=NOW,
         url="https://ca.test/order/1",
         charged_domains=("example.com",),
+        missed_since=NOW,
     )
     claim, records = journal.Claim("holder", timedelta(minutes=15)), (TxtRecord("Z1", "name", "value", "arn"),)
     revocation = Revocation(

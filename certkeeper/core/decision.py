@@ -24,6 +24,8 @@ from certkeeper.core.model import CertificateSpec, Validity
 STAGING = ("staging", "stg")
 PERIOD = timedelta(hours=1)
 """The time between two ticks of the schedule."""
+MISSED, MISSED_IN_AN_EMERGENCY, MISSED_SHARE = timedelta(days=1), 3 * PERIOD, 40
+"""For how long, or which part of the lifetime, a CA must not find an order that may be paid for until it is gone."""
 RUNAWAY, RUNAWAY_SHARE = 5, 8
 """So many certificates for one set of names in this part of their lifetime, or in a week, are no renewals any more."""
 
@@ -254,6 +256,14 @@ def _patience(held: Held | None, now: datetime) -> timedelta:
 def binds(ca: str, placed: datetime, held: Held | None, failure: Failure | None, now: datetime, ledger: Ledger) -> bool:
     """Whether no other CA is to be asked, because of an order at `ca` that may be paid for."""
     return fallback.binds(placed, ca, failure, ledger.ailing(ca, now), now, _patience(held, now))
+
+
+def is_gone(missed_since: datetime, held: Held | None, now: datetime) -> bool:
+    """Whether an order that may be paid for is gone: its CA has not found it for so long, run after run. A CA in
+    trouble says so for hours of what is there, too; servers without a good certificate cannot wait that long.
+    """
+    longest = MISSED_IN_AN_EMERGENCY if held is None or is_emergency(held, now) else MISSED
+    return now - missed_since >= (min(longest, held.validity.lifetime / MISSED_SHARE) if held else longest)
 
 
 def _is_refused(spec: CertificateSpec, now: datetime, ledger: Ledger) -> bool:

@@ -39,7 +39,8 @@ class PendingOrder:
 
     `finalized` is set before the CSR is handed in, so from then on it may be paid for; `certificate_url` as soon as
     the CA has named it, since a CA may forget an order sooner than its certificate. `charged_domains` are the
-    registered domains against whose limit its certificate counts.
+    registered domains against whose limit its certificate counts. `missed_since` is since when the CA does not find a
+    finalized order.
     """
 
     request: CertificateRequest
@@ -53,6 +54,7 @@ class PendingOrder:
     finalized: bool = False
     certificate_url: str | None = None
     charged_domains: tuple[str, ...] = ()
+    missed_since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -254,7 +256,7 @@ def _revocation_fields(revocation: Revocation) -> dict[str, object]:
         "reason": revocation.reason,
         "leaf_pem": revocation.leaf_pem,
         **({"asked": True} if revocation.asked else {}),
-        **({"given_up": [[one.ca, one.url, one.certificate_url] for one in given_up]} if given_up else {}),
+        **({"given_up": [_given_up_fields(one) for one in given_up]} if given_up else {}),
     }
 
 
@@ -266,11 +268,17 @@ def _revocation(fields: dict[str, Any]) -> Revocation:
         reason=str(fields["reason"]),
         leaf_pem=str(fields["leaf_pem"]),
         asked=bool(fields.get("asked")),
-        given_up=tuple(
-            GivenUp(str(ca), str(url), str(certificate_url) if certificate_url else None)
-            for ca, url, certificate_url in fields.get("given_up") or ()
-        ),
+        given_up=tuple(_given_up(*one) for one in fields.get("given_up") or ()),
     )
+
+
+def _given_up_fields(one: GivenUp) -> list[str | None]:
+    return [one.ca, one.url, one.certificate_url, *([written(one.missed_since)] if one.missed_since else [])]
+
+
+def _given_up(ca: object, url: object, certificate_url: object, missed_since: object = None) -> GivenUp:
+    since = instant(missed_since) if missed_since else None
+    return GivenUp(str(ca), str(url), str(certificate_url) if certificate_url else None, since)
 
 
 def _pending_fields(pending: PendingOrder) -> dict[str, object]:
@@ -285,6 +293,7 @@ def _pending_fields(pending: PendingOrder) -> dict[str, object]:
         "finalized": pending.finalized,
         "certificate_url": pending.certificate_url,
         **({"charged_domains": list(pending.charged_domains)} if pending.charged_domains else {}),
+        **({"missed_since": written(pending.missed_since)} if pending.missed_since else {}),
         "csr_pem": pending.request.csr_pem,
         "spki_sha256": pending.request.spki_sha256,
         "sealing": pending.request.private_key.sealing,
@@ -311,4 +320,5 @@ def _pending(fields: dict[str, Any]) -> PendingOrder:
         finalized=bool(fields.get("finalized")),
         certificate_url=str(fields["certificate_url"]) if fields.get("certificate_url") else None,
         charged_domains=tuple(str(one) for one in fields.get("charged_domains", ())),
+        missed_since=instant(fields["missed_since"]) if fields.get("missed_since") else None,
     )

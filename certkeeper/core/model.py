@@ -139,11 +139,14 @@ class Certificate:
 
 @dataclass(frozen=True)
 class GivenUp:
-    """An order that may have become a certificate which nobody has; `certificate_url` if the CA has named it."""
+    """An order that may have become a certificate which nobody has; `certificate_url` if the CA has named it,
+    `missed_since` if it does not find it, run after run.
+    """
 
     ca: str
     url: str
     certificate_url: str | None = None
+    missed_since: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ CHAIN = "chain"
 """The kind of failure of a chain that is not acceptable."""
 LOST = "certificateGone"
 """That of a certificate that the CA has issued, and does not find any more."""
+MISSED = "orderGone"
+"""That of an order that may be paid for, and that the CA does not find."""
 SETTLING = timedelta(minutes=10)
 Result = TypeVar("Result")
 
@@ -98,7 +100,7 @@ class Case:
         """Whether a person has seen that the CA's chain for this order is not acceptable, or lost, and forces another
         one.
         """
-        return self.ask.force and self.entry.failure is not None and self.entry.failure.kind in (CHAIN, LOST)
+        return self.ask.force and self.entry.failure is not None and self.entry.failure.kind in (CHAIN, LOST, MISSED)
 
     @property
     def is_replaced(self) -> bool:

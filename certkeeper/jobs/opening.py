@@ -8,17 +8,16 @@ from functools import partial
 
 from certkeeper.core import caa, zones
 from certkeeper.core.budget import by_order
-from certkeeper.core.decision import Keep, Pause, Renew
+from certkeeper.core.decision import Keep, Pause, Renew, is_gone
 from certkeeper.core.errors import AuthorityError, DnsError
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, worth_finishing
 from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, TxtRecord
 from certkeeper.core.order import Abandon, Authorization, Order, Prove, next_step
 from certkeeper.jobs.account import unusable
-from certkeeper.jobs.case import SETTLING, Case, believe, blamed, kept_elsewhere, still, told
+from certkeeper.jobs.case import MISSED, SETTLING, Case, believe, blamed, kept_elsewhere, still, told
 from certkeeper.jobs.proving import fail_to_prove
 from certkeeper.jobs.run import Run
 
-GONE_BEFORE = "orderGone"
 FORGOTTEN = "it was forgotten a moment ago; settings that still name it are obtained anew by the next run"
 
 
@@ -100,25 +99,30 @@ def _resumed(run: Run, case: Case) -> Order | None:
         # step-ca answers 400 to what it does not know. That may mean our request as well: nothing is given up for it
         # that may be paid for.
         unknown = error.status == 400 and error.kind == "malformed" and not pending.finalized
-        if unknown or (error.status == 404 and _may_be_given_up(case, pending, error)):
+        if unknown or (error.status == 404 and _may_be_given_up(run, case, pending, error)):
             return None
         raise
+    if pending.missed_since is not None:
+        case.entry = replace(case.entry, pending=replace(pending, missed_since=None))
     return None if isinstance(next_step(order), Abandon) else order
 
 
-def _may_be_given_up(case: Case, pending: PendingOrder, error: AuthorityError) -> bool:
-    """Whether an order that the CA does not find is really gone. One that may be paid for must be missed twice, and
-    the CA must say so itself: a proxy can answer 404 too."""
+def _may_be_given_up(run: Run, case: Case, pending: PendingOrder, error: AuthorityError) -> bool:
+    """Whether an order that the CA does not find is really gone. For one that may be paid for the CA must say so
+    itself, since a proxy can answer 404 too, and for long enough.
+    """
     if not pending.finalized:
         return True
     if not error.kind:
         return False
-    seen_before = case.entry.failure is not None and case.entry.failure.kind == GONE_BEFORE
-    if not seen_before:
-        raise AuthorityError(
-            f"the CA does not find the order: {error.message}", "the next run looks again", kind=GONE_BEFORE
-        )
-    return True
+    now = run.keeper.clock.now()
+    since = pending.missed_since or now
+    if is_gone(since, case.public, now):
+        return True
+    case.entry = replace(case.entry, pending=replace(pending, missed_since=since))
+    what = f"the CA does not find the order: {error.message}"
+    hint = f"the next run looks again; if it is lost: certkeeper renew {case.spec.name} --force"
+    raise AuthorityError(what, hint, kind=MISSED)
 
 
 def _placed(run: Run, case: Case, decision: Renew) -> Order:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
-from certkeeper.core.errors import AuthorityError, DocumentError, SettingsError
+from certkeeper.core.errors import AuthorityError, CertkeeperError, ChainError, DocumentError, SettingsError
 from certkeeper.core.journal import Claim, unspoilt
-from certkeeper.core.model import REASONS, Certificate, GivenUp, Revocation
+from certkeeper.core.model import REASONS, Account, Certificate, GivenUp, Revocation
 from certkeeper.core.order import Download, Order, Wait, next_step
 from certkeeper.jobs import survey
 from certkeeper.jobs.account import AccountDesk
@@ -21,6 +22,10 @@ from certkeeper.jobs.case import believe, persistently
 from certkeeper.jobs.keeper import Keeper
 
 END = "-----END CERTIFICATE-----"
+LOST = timedelta(days=7)
+"""For how long a CA must not find an order that was given up, or its certificate, until there is nothing to be revoked:
+a CA in trouble says so for hours of what is there, too.
+"""
 
 
 def wish(keeper: Keeper, name: str, reason: str, revision: int | None = None) -> Revocation:
@@ -118,38 +123,57 @@ def carry_out(
         if not revocation.asked and error.status is not None and 400 <= error.status < 500:
             note(revocation)  # it has said no, so it has not
         raise
-    for one in revocation.given_up:
-        _revoke_what_came_of(keeper, accounts, name, revocation, one)
+    left, trouble = _revoke_what_came_of(keeper, accounts, name, revocation)
+    if left != revocation.given_up:
+        note(replace(asked, given_up=left))
     for revision in keeper.history.revisions(name):
         earlier = _readable(keeper, name, revision)
         if earlier is not None and revocation.concerns(earlier):
             if earlier.chain.serial_number != revocation.serial_number:
                 _revoke(keeper, accounts, name, _revocation(earlier, revocation.reason))
             keeper.history.remove(name, revision)
+    if trouble is not None:
+        raise trouble
 
 
 def _revoke_what_came_of(
-    keeper: Keeper, accounts: AccountDesk, name: str, revocation: Revocation, given_up: GivenUp
-) -> None:
-    account = accounts.of(given_up.ca)
+    keeper: Keeper, accounts: AccountDesk, name: str, revocation: Revocation
+) -> tuple[tuple[GivenUp, ...], CertkeeperError | None]:
+    """Revoke what came of orders that were given up; those that are still open, and the first reason."""
+    left: list[GivenUp] = []
+    trouble: CertkeeperError | None = None
+    for one in revocation.given_up:
+        try:
+            pem = _downloaded(keeper, accounts.of(one.ca), one)
+            if pem is not None:
+                chain = keeper.chains.read(pem)
+                lost = Revocation(chain.serial_number, chain.spki_sha256, one.ca, revocation.reason, _leaf_of(pem))
+                _revoke(keeper, accounts, name, lost)
+        except (AuthorityError, ChainError, SettingsError) as error:
+            if isinstance(error, AuthorityError) and error.status == 404 and error.kind:
+                what = f"the CA does not find what came of an order for the compromised private key: {error.message}"
+                now = keeper.clock.now()
+                one = replace(one, missed_since=one.missed_since or now)
+                if one.missed_since is not None and now - one.missed_since >= LOST:
+                    keeper.tell(name, what)
+                    continue
+                error = AuthorityError(what, "the next run looks again, for a week")
+            left.append(one)
+            trouble = trouble or error
+    return tuple(left), trouble
+
+
+def _downloaded(keeper: Keeper, account: Account, given_up: GivenUp) -> str | None:
     authority = keeper.authorities[given_up.ca]
     order = Order(given_up.url, "valid", (), (), "", given_up.certificate_url)
     if given_up.certificate_url is None:
-        try:
-            order = authority.fetch_order(account, given_up.url)
-        except AuthorityError as error:
-            if error.status == 404 and error.kind:
-                return  # the CA has forgotten it, and so knows of no certificate
-            raise
+        order = authority.fetch_order(account, given_up.url)
         step = next_step(order)
         if isinstance(step, Wait):
             raise AuthorityError("the CA is still at work on an order for the compromised private key")
         if not isinstance(step, Download):
-            return
-    pem = authority.download(account, order)
-    chain = keeper.chains.read(pem)
-    lost = Revocation(chain.serial_number, chain.spki_sha256, given_up.ca, revocation.reason, _leaf_of(pem))
-    _revoke(keeper, accounts, name, lost)
+            return None
+    return authority.download(account, order)
 
 
 def _revoke(keeper: Keeper, accounts: AccountDesk, name: str, revocation: Revocation) -> None:

@@ -115,6 +115,12 @@ REMEMBERING = Entry(
         "4a1b", "00", CA, "keyCompromise", LEAF, asked=True, given_up=(GivenUp(CA, ORDER_URL), GivenUp(CA, "u", "c"))
     ),
 )
+MISSING = Entry(
+    pending=replace(OPEN.pending, finalized=True, missed_since=TROUBLE.since),
+    revocation=Revocation(
+        "4a1b", "00", CA, "keyCompromise", LEAF, given_up=(GivenUp(CA, ORDER_URL, missed_since=TROUBLE.last),)
+    ),
+)
 ACCOUNT = Account(CA, Sealed("kms", b"sealed account key", ARN), ACCOUNT_URL)
 
 
@@ -160,6 +166,10 @@ def test_a_journal_entry_of_today_that_remembers_what_is_over_is_read_for_ten_ye
     assert journal.decode(golden("journal-remembering.json"), "example.com") == REMEMBERING
 
 
+def test_a_journal_entry_of_today_that_tells_what_the_ca_does_not_find_is_read_for_ten_years() -> None:
+    assert journal.decode(golden("journal-missing.json"), "example.com") == MISSING
+
+
 def test_an_account_of_today_is_read_for_ten_years() -> None:
     assert accounts.decode(golden("account.json"), CA) == ACCOUNT
 
@@ -175,6 +185,7 @@ def test_an_account_of_today_is_read_for_ten_years() -> None:
         pytest.param(
             "journal-remembering.json", lambda: journal.encode(REMEMBERING, "example.com"), id="remembering journal"
         ),
+        pytest.param("journal-missing.json", lambda: journal.encode(MISSING, "example.com"), id="missing journal"),
         pytest.param("account.json", lambda: accounts.encode(ACCOUNT), id="account"),
     ],
 )

@@ -499,17 +499,71 @@ def test_an_answer_that_was_refused_while_it_is_wanted_is_a_failure() -> None:
     assert entry_of(world).pending is not None
 
 
-def test_an_order_that_the_ca_has_forgotten_is_placed_anew() -> None:
+def hours_until_ordered_anew(world: World) -> int:
+    """How often, hour by hour, a CA says that it does not find an order that may be paid for."""
+    placed = world.authority.new_orders
+    for hour in range(48):
+        outcome = one_tick(world.keeper())
+        if world.authority.new_orders > placed:
+            return hour
+        assert (outcome.outcome, outcome.error) == ("failed", "the CA does not find the order: no such order")
+        assert "certkeeper renew www --force" in (outcome.hint or "")
+        world.clock.later(HOUR)
+    raise AssertionError("it is never ordered anew")
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "since_issued", "hours"),
+    [
+        (90 * DAY, None, 3),
+        (90 * DAY, 61 * DAY, 24),
+        (90 * DAY, 80 * DAY, 3),
+        (160 * HOUR, 81 * HOUR, 4),
+        (24 * HOUR, 13 * HOUR, 1),
+    ],
+    ids=["nothing held", "due", "overdue", "six days", "one day"],
+)
+def test_an_order_that_may_be_paid_for_is_placed_anew_when_the_ca_has_not_found_it_for_long(
+    lifetime: timedelta, since_issued: timedelta | None, hours: int
+) -> None:
+    world = World()
+    world.authority.lifetime = lifetime
+    if since_issued is not None:
+        one_tick(world.keeper())
+        world.clock.later(since_issued)
+    world.authority.processing = 1000
+    one_tick(world.keeper())
+    world.authority.orders.clear()
+    world.authority.processing = 0
+    world.clock.later(HOUR)
+
+    assert hours_until_ordered_anew(world) == hours
+    assert entry_of(world).tidy
+
+
+def test_a_ca_that_finds_an_order_again_has_all_the_time_again_to_miss_it() -> None:
+    world = World()
+    world.authority.processing = 1000
+    one_tick(world.keeper())
+    for missed in (True, True, True, False, True, True, True):
+        world.clock.later(HOUR)
+        world.authority.forgotten = missed
+        one_tick(world.keeper())
+
+    assert world.authority.new_orders == 1
+
+
+def test_a_person_who_knows_that_an_order_is_lost_need_not_wait() -> None:
     world = World()
     world.authority.processing = 1000
     one_tick(world.keeper())
     world.authority.orders.clear()
     world.authority.processing = 0
+    one_tick(world.keeper(), Ask(by_name=True))
 
-    first, second = (one_tick(world.keeper(), Ask(by_name=True)) for _ in range(2))
+    named, forced = (one_tick(world.keeper(), Ask(by_name=True, force=force)) for force in (False, True))
 
-    assert (first.outcome, first.error) == ("failed", "the CA does not find the order: no such order")
-    assert second.outcome == "renewed"
+    assert (named.outcome, forced.outcome) == ("failed", "renewed")
 
 
 def test_an_order_that_was_never_finalized_and_is_forgotten_is_placed_anew_at_once() -> None:
@@ -776,7 +830,7 @@ def test_a_certificate_that_cannot_be_stored_is_paid_for_once_though_the_ca_forg
 
 
 @pytest.mark.parametrize("kind", ["", "malformed"])
-def test_one_404_for_an_order_that_may_be_paid_for_is_not_believed(kind: str) -> None:
+def test_that_an_order_that_may_be_paid_for_is_not_found_is_not_believed_soon(kind: str) -> None:
     world = World()
     world.authority.processing = 1000
     one_tick(world.keeper())
@@ -784,8 +838,9 @@ def test_one_404_for_an_order_that_may_be_paid_for_is_not_believed(kind: str) ->
     def fetch_order(account: Account, url: str) -> Order:
         raise AuthorityError("not found", kind=kind, status=404)
 
-    for _ in range(1 if kind else 3):  # what no CA has said is not believed however often it is said
+    for _ in range(3 if kind else 30):  # what no CA has said is not believed however long it is said
         missed = one_tick(with_authority(world, fetch_order=fetch_order), Ask(by_name=True))
+        world.clock.later(timedelta(minutes=59))
     world.authority.orders["https://ca.test/order/1"]["left"] = 0
     found = one_tick(world.keeper(), Ask(by_name=True))
 

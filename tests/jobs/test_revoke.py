@@ -12,7 +12,7 @@ import pytest
 from certkeeper.core.budget import Limit, Limits
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import AuthorityError, SettingsError
-from certkeeper.core.model import Certificate, CertificateSpec, FallbackCa, TxtRecord
+from certkeeper.core.model import Account, Certificate, CertificateSpec, FallbackCa, GivenUp, TxtRecord
 from certkeeper.jobs.history import history, rollback
 from certkeeper.jobs.revoke import is_done, wish, withdraw, without_replacement
 from certkeeper.jobs.rollover import rolled_over
@@ -533,17 +533,67 @@ def test_an_order_that_is_given_up_and_still_worked_on_keeps_the_wish_open() -> 
     assert is_done(world.keeper(), "www")
 
 
-def test_an_order_that_was_given_up_and_that_the_ca_has_forgotten_is_done_with() -> None:
+def test_what_came_of_one_order_is_revoked_though_another_one_is_not_found() -> None:
     world = issued(REUSING)
     finalized_and_killed(world)
     wish(world.keeper(), "www", "keyCompromise")
-    lost = list(world.authority.orders)[-1]
-    del world.authority.orders[lost]
-    world.authority.orders["somebody else's"] = {"names": (), "chain": None, "left": None, "dead": None}
+    read = world.keeper().journal.read("www")
+    assert read.entry.revocation is not None
+    revocation = replace(read.entry.revocation, given_up=(GivenUp(CA, "https://ca.test/order/77"),))
+    world.keeper().journal.write("www", replace(read.entry, revocation=revocation), read.version)
 
     tick(world.keeper(), [REUSING], Ask(by_name=True))
 
+    left = world.keeper().journal.read("www").entry.revocation
+    assert world.authority.revoked == {"0001": 1, "0002": 1}
+    assert left is not None
+    assert [one.url for one in left.given_up] == ["https://ca.test/order/77"]
+
+
+def test_an_order_that_was_given_up_is_done_with_when_the_ca_has_not_found_it_for_a_week() -> None:
+    world = issued(REUSING)
+    finalized_and_killed(world)
+    wish(world.keeper(), "www", "keyCompromise")
+    lost = world.authority.orders.pop(list(world.authority.orders)[-1])
+    world.authority.orders["somebody else's"] = {"names": (), "chain": None, "left": None, "dead": None}
+
+    days = 0
+    while not is_done(world.keeper(), "www"):
+        (outcome,) = tick(world.keeper(), [REUSING], Ask(by_name=True)).outcomes
+        world.clock.later(DAY)
+        days += 1
+
+    assert lost["chain"] is not None
+    assert (days, outcome.outcome, outcome.serial_number) == (8, "kept", "0003")
     assert world.authority.revoked == {"0001": 1}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["order", "certificate"])
+def test_what_came_of_an_order_that_the_ca_finds_again_is_revoked(named: bool) -> None:
+    world = issued(REUSING)
+    finalized_and_killed(world)
+    wish(world.keeper(), "www", "keyCompromise")
+    if named:
+        journal = world.keeper().journal
+        read = journal.read("www")
+        assert read.entry.pending is not None
+        pending = replace(read.entry.pending, certificate_url=f"{read.entry.pending.url}/certificate")
+        journal.write("www", replace(read.entry, pending=pending), read.version)
+
+    def missing(account: Account, wanted: Any) -> Any:
+        if getattr(wanted, "url", wanted) == "https://ca.test/order/2":
+            raise AuthorityError("not found", kind="malformed", status=404)
+        return (world.authority.download if hasattr(wanted, "url") else world.authority.fetch_order)(account, wanted)
+
+    authority: Any = Altered(world.authority, fetch_order=missing, download=missing)
+    for _ in range(6):
+        (missed,) = tick(replace(world.keeper(), authorities={CA: authority}), [REUSING], Ask(by_name=True)).outcomes
+        world.clock.later(DAY)
+    revoked = dict(world.authority.revoked)
+    tick(world.keeper(), [REUSING], Ask(by_name=True))
+
+    assert "does not find what came of an order for the compromised private key" in (missed.error or "")
+    assert (revoked, world.authority.revoked) == ({"0001": 1}, {"0001": 1, "0002": 1})
     assert is_done(world.keeper(), "www")
 
 
