@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from datetime import UTC, datetime
 
 from certkeeper import wiring
 from certkeeper.cli.loading import known_names, read_settings
+from certkeeper.cli.terminal import put
 from certkeeper.core.errors import CertkeeperError
 from certkeeper.jobs import status as statuses
 from certkeeper.jobs.check import Checked, check, unknown
@@ -18,8 +18,7 @@ def run(said: Namespace) -> int:
         checked = _checked(said)
     except CertkeeperError as error:
         checked = unknown(f"{error.message}; {error.hint}" if error.hint else error.message)
-    sys.stdout.write(checked.line + "\n")
-    sys.stdout.flush()
+    put(checked.line + "\n")
     return checked.code
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from certkeeper import config, wiring
 from certkeeper.cli import remotely, render
 from certkeeper.cli.loading import read_settings
-from certkeeper.cli.terminal import BAD_NEWS, GOOD, asked, complain, progress, talk
+from certkeeper.cli.terminal import BAD_NEWS, GOOD, agreed, complain, progress, put, talk
 from certkeeper.core import permissions, stacks
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import CertkeeperError, FunctionError, NoticeError, SettingsError
@@ -44,7 +44,7 @@ def run(said: Namespace, finish: Finish) -> int:
     place = _place(said, settings, parts)
     if said.print:
         template = templates.store_template(place) if said.print == "store" else templates.function_template(place)
-        sys.stdout.write(templates.text(template))
+        put(templates.text(template))
         return GOOD
     for sentence in permissions.widened(place.rights):
         talk(sentence)
@@ -147,11 +147,7 @@ def _approve(said: Namespace, change_set: ChangeSet) -> bool:
     rows = [(_word(one), one.logical_id, one.kind) for one in change_set.changes]
     table = render.table(("", "RESOURCE", "TYPE"), rows, colour=False)
     sys.stderr.write(f"changes of the stack {change_set.stack}:\n{table}")
-    return said.yes or _agreed("Go on? yes or no")
-
-
-def _agreed(question: str) -> bool:
-    return asked(sys.stdin.isatty(), question, "no").lower() in ("y", "yes")
+    return said.yes or agreed("Go on? yes or no")
 
 
 def _word(change: Change) -> str:
@@ -170,7 +166,7 @@ def _approve_destruction(said: Namespace, name: str, store: str) -> None:
             raise stack.Declined("that was not the deployment's name; nothing was deleted", f"its name is {name}")
         return
     question = f"Delete the stack {name}? Certificates stay, and are no longer renewed. yes or no"
-    if not said.yes and not _agreed(question):
+    if not said.yes and not agreed(question):
         raise stack.Declined("nothing was deleted, since nobody said yes", "say it with --yes")
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
 import sys
+import traceback
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -38,6 +38,7 @@ from certkeeper.cli.terminal import (
     interruptible,
     print_data,
     progress,
+    put,
     replace_file,
     talk,
 )
@@ -46,6 +47,7 @@ from certkeeper.core.errors import CertkeeperError, SettingsError
 from certkeeper.core.model import Outcome
 from certkeeper.core.report import left_out_of, outcomes_json
 from certkeeper.jobs import status as statuses
+from certkeeper.jobs.check import UNKNOWN
 from certkeeper.jobs.rehearsal import REHEARSED, rehearse
 from certkeeper.jobs.tick import Report, tick
 
@@ -66,14 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             complain(str(fault), fault.hint)
     except CertkeeperError as error:
         complain(error.message, error.hint)
-    except BrokenPipeError:
-        # Whoever read us has gone, which is its right; without this the interpreter complains once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return GOOD
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
-    return NO_NEWS
+    except Exception:  # noqa: BLE001 - whatever it is, exit status 1 would be news of certificates
+        traceback.print_exc()
+        complain("this is a defect of certkeeper", "please report it, with what stands above")
+    return UNKNOWN if said.command == "check" else NO_NEWS
 
 
 def _init(said: Namespace) -> int:
@@ -238,7 +239,7 @@ def _user_data(said: Namespace) -> int:
         no_timer=said.no_timer,
     )
     if said.nginx:
-        sys.stdout.write("".join(user_data.nginx_lines(name) for name in said.names))
+        put("".join(user_data.nginx_lines(name) for name in said.names))
         return GOOD
     before = _script(Path(said.into)) if said.into else ""
     if said.cloud_config and before.strip():
@@ -260,8 +261,7 @@ def _user_data(said: Namespace) -> int:
         written = f"{said.into}.gz, compressed for cloud-init" if packed else said.into
         talk(f"wrote {written}: {len(data)} of the {user_data.LARGEST} bytes that EC2 takes")
     else:
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
+        put(data)
     return GOOD
 
 
@@ -324,7 +324,7 @@ def _demo(said: Namespace) -> int:
 def _completion(said: Namespace) -> int:
     import shtab
 
-    sys.stdout.write(shtab.complete(arguments.parser(), said.shell) + "\n")
+    put(shtab.complete(arguments.parser(), said.shell) + "\n")
     return GOOD
 
 

@@ -58,15 +58,15 @@ def run_forget(said: Namespace) -> int:
     with (
         _telling_who_may("no function does this: it cannot delete certificates"),
         wiring.wired(found.settings, DEADLINE, progress(verbose=True)) as wired,
-        interruptible(wired.stop),
     ):
         if not found.naming(name) and not is_stored(wired.keeper, name):
             raise SettingsError(f"there is no certificate called {name!r}", "see which there are: certkeeper status")
         for line in _lost(wired.keeper, name):
             talk(line)
         confirm(said, f"Forget {name}")
-        found.edit(name, lambda text, file: edits.without_certificate(text, file, name))
-        clean = forget(wired.keeper, name)
+        with interruptible(wired.stop):
+            found.edit(name, lambda text, file: edits.without_certificate(text, file, name))
+            clean = forget(wired.keeper, name)
     talk(f"{name} is forgotten")
     if not clean:
         complain(f"{name}: its TXT records could not be taken away", "the next run tries again: certkeeper renew")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
 
 from certkeeper import wiring
 from certkeeper.cli.loading import chosen, read_settings
-from certkeeper.cli.terminal import GOOD, talk
+from certkeeper.cli.terminal import GOOD, put, talk
 from certkeeper.core import permissions
 from certkeeper.core.errors import SettingsError
 
@@ -26,9 +25,9 @@ def run(said: Namespace) -> int:
                 f"no secret of {said.names[0]} needs a policy",
                 "only one that readers of another account read does, where certificates_in is set",
             )
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        put(json.dumps(found, indent=2) + "\n")
         return GOOD
-    sys.stdout.write(json.dumps(permissions.reader(deployment, [spec.name for spec in specs]), indent=2) + "\n")
+    put(json.dumps(permissions.reader(deployment, [spec.name for spec in specs]), indent=2) + "\n")
     for spec in specs:
         if not spec.readers and deployment.kms_key is not None:
             talk(f"{spec.name} has no readers in the settings, and the KMS key's policy lets in readers only")

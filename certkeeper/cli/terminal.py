@@ -9,10 +9,10 @@ import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TextIO
 
 from certkeeper.core.errors import SettingsError
 
@@ -21,10 +21,31 @@ GOOD, BAD_NEWS, NO_NEWS, INTERRUPTED = 0, 1, 2, 130
 
 def print_data(said: Namespace, as_json: Callable[[], dict[str, Any]], as_text: Callable[[bool], str]) -> None:
     if said.json:
-        sys.stdout.write(json.dumps(as_json(), indent=1) + "\n")
+        put(json.dumps(as_json(), indent=1) + "\n")
     else:
-        sys.stdout.write(as_text(sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
-    sys.stdout.flush()
+        put(as_text(sys.stdout.isatty() and not os.environ.get("NO_COLOR")))
+
+
+def put(data: str | bytes) -> None:
+    """Write data to stdout, now. Raises SettingsError if it does not take them."""
+    try:
+        # A terminal that lacks a letter shows its escape.
+        encoded = data.encode(sys.stdout.encoding, "backslashreplace") if isinstance(data, str) else data
+        sys.stdout.buffer.write(encoded)
+        sys.stdout.flush()
+    except OSError as error:
+        _give_up(sys.stdout)
+        # Whoever read us may have gone: that is its right, and no failure of ours.
+        if not isinstance(error, BrokenPipeError):
+            raise SettingsError(
+                f"standard output cannot be written: {error.strerror}", "look at where it goes to: the disk may be full"
+            ) from None
+
+
+def _give_up(stream: TextIO) -> None:
+    """What is left of a stream goes nowhere: the interpreter would try it once more at its end, and fail."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def progress(verbose: bool) -> Callable[[str, str], None]:
@@ -61,8 +82,12 @@ def interruptible(stop: Callable[[], None]) -> Iterator[list[int]]:
 
 
 def talk(text: str) -> None:
-    sys.stderr.write(f"certkeeper: {text}\n")
-    sys.stderr.flush()
+    """Say it on stderr. If nobody hears it, work goes on all the same."""
+    try:
+        sys.stderr.write(f"certkeeper: {text}\n")
+        sys.stderr.flush()
+    except OSError:
+        _give_up(sys.stderr)
 
 
 def complain(what: str, hint: str | None = None) -> None:
@@ -84,9 +109,14 @@ def confirm(said: Namespace, what: str, hint: str = "confirm it with --yes") -> 
     if said.yes:
         return
     if not sys.stdin.isatty():
-        raise SettingsError("nothing was changed: this cannot be undone", hint)
-    if asked(asking=True, question=f"{what}? yes or no", default="no") != "yes":
+        raise SettingsError("nothing was changed: this cannot be undone, and there is nobody to ask", hint)
+    if not agreed(f"{what}? yes or no"):
         raise SettingsError("nothing was changed", "answer yes, or give --yes")
+
+
+def agreed(question: str) -> bool:
+    """Whether a person at a terminal says yes; without one nobody does."""
+    return asked(sys.stdin.isatty(), question, "no").lower() in ("y", "yes")
 
 
 def replace_file(path: Path, data: bytes) -> None:
