@@ -57,11 +57,10 @@ def handler(event: Any, context: Any) -> dict[str, Any]:
     """What Lambda calls."""
     left = timedelta(milliseconds=context.get_remaining_time_in_millis())
     deadline = max(left - SPARE, left / 2)
-    event = event if isinstance(event, dict) else {}
     # With thousands of names the search for cycles takes as long as the work, and finds next to nothing.
     gc.disable()
     try:
-        _refuse_what_is_not_known(event)
+        event = _meant(event)
         for word, answer in COMMANDS.items():
             if word in event:
                 return {**answer(event, deadline), "version": __version__}
@@ -127,7 +126,8 @@ def _plan(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
 
 def _account(event: dict[str, Any], deadline: timedelta) -> dict[str, Any]:
     what, directories = event["account"], event.get("directories")
-    if what not in VERBS or not isinstance(directories, list) or not all(isinstance(one, str) for one in directories):
+    known = isinstance(what, str) and what in VERBS
+    if not known or not isinstance(directories, list) or not all(isinstance(one, str) for one in directories):
         raise SettingsError("the event asks nothing that is known of accounts", "is the function's version the same?")
     tell = lambda name, doing: log({"name": name, "doing": doing})  # noqa: E731 - shorter than a function
     with wiring.wired(wiring.stored_settings(_store()), deadline, tell) as wired:
@@ -234,16 +234,21 @@ DETAILS = {
 }  # fmt: skip
 
 
-def _refuse_what_is_not_known(event: dict[str, Any]) -> None:
-    """Who asks for something that only a later version knows must not get a tick. EventBridge's own events may come:
-    somebody else's rule may start the function.
+def _meant(event: Any) -> dict[str, Any]:
+    """What is asked for. Who asks for something that only a later version knows must not get a tick. EventBridge's own
+    events may come, since somebody else's rule may start the function: they ask for a tick, whatever they hold.
     """
+    if event is None or (isinstance(event, dict) and "detail-type" in event):
+        return {}
+    if not isinstance(event, dict):
+        raise SettingsError("the event is no JSON object", 'like {"names": ["example.com"]}')
     strange = set(event) - set(COMMANDS) - DETAILS
-    if strange and "detail-type" not in event:
+    if strange:
         raise SettingsError(
             f"the event asks for {', '.join(sorted(strange))}, which this version of the function does not know",
             "upgrade it: certkeeper deploy",
         )
+    return event
 
 
 def _rehearsed(settings: Settings, deadline: timedelta) -> dict[str, Any]:

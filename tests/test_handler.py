@@ -132,7 +132,14 @@ def test_an_account_that_is_not_there_is_shown_as_none(deployment: Deployment) -
     assert deployment.asked == []
 
 
-@pytest.mark.parametrize("event", [{"account": "steal", "directories": []}, {"account": "show", "directories": "all"}])
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"account": "steal", "directories": []},
+        {"account": "show", "directories": "all"},
+        {"account": ["show"], "directories": []},
+    ],
+)
 def test_what_is_not_known_of_accounts_raises(deployment: Deployment, event: dict[str, Any]) -> None:
     with pytest.raises(door.TickError, match="nothing that is known of accounts"):
         deployment.call(event)
@@ -220,9 +227,21 @@ def test_what_only_a_later_version_knows_is_refused_and_no_tick_runs(
 
 
 def test_a_rule_of_eventbridge_starts_a_tick_as_the_schedule_does(deployment: Deployment) -> None:
-    deployment.call({"id": "1", "detail-type": "Scheduled Event", "source": "aws.events", "detail": {}})
+    # Amazon EventBridge User Guide, "Scheduled Event": among its fields is an account, which is no question of ours.
+    event = {"version": "0", "id": "1", "detail-type": "Scheduled Event", "source": "aws.events", "account": ACCOUNT}
+    where = {"time": "2026-11-23T12:00:00Z", "region": "eu-west-1", "resources": ["arn:aws:events:eu-west-1::rule/r"]}
 
+    answer, _ = deployment.call({**event, **where, "detail": {}})
+
+    assert answer["outcomes"] == {"kept": 1}
     assert len(deployment.asked) == 1
+
+
+@pytest.mark.parametrize("event", ["www", ["www"], [], 7, True])
+def test_what_is_no_object_is_refused_and_no_tick_runs(deployment: Deployment, event: object) -> None:
+    with pytest.raises(door.TickError, match="is no JSON object"):
+        deployment.call(event)
+    assert deployment.asked == []
 
 
 def test_a_plan_is_told_and_nothing_is_done(deployment: Deployment) -> None:
