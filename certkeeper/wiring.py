@@ -335,26 +335,26 @@ def deployed(settings: config.Settings) -> Deployed:
 class Deployable:
     """Where a deployment of the settings lies, and what it takes to make it.
 
-    `kms_key_arn` is None where there is no such key yet; `unconfirmed` lists the addresses that a topic's mails do not
-    reach yet; `code_sha256` is of the zip that a function runs, `key_policy` of a KMS key, by its ARN.
+    `kms_key_arn` finds None where there is no such key yet; `unconfirmed` lists the addresses that a topic's mails do
+    not reach yet; `code_sha256` is of the zip that a function runs, `key_policy` of a KMS key, by its ARN.
     """
 
     account: str
     partition: str
     region: str
-    kms_key_arn: str | None
+    kms_key_arn: Callable[[], str | None]
     stacks: CloudFormationStacks
     bucket: S3Bucket
     unconfirmed: Callable[[str], list[str]]
     delete_key: Callable[[str, str], None]
     certificate_records: Records
-    code_sha256: Callable[[str], str]
+    code_sha256: Callable[[str], str | None]
     key_policy: Callable[[str], dict[str, Any]]
     secret_policies: SecretPolicies
 
 
 def deployable(settings: config.Settings) -> Deployable:
-    """Raises SettingsError, StoreError, SealingError."""
+    """Raises SettingsError, StoreError."""
     from certkeeper.adapters.cloudformation_stacks import CloudFormationStacks
     from certkeeper.adapters.kms_keys import delete, find_arn, policy
     from certkeeper.adapters.s3_bucket import S3Bucket
@@ -378,7 +378,7 @@ def deployable(settings: config.Settings) -> Deployable:
         account=account,
         partition=aws.client("s3").meta.partition,
         region=region,
-        kms_key_arn=find_arn(kms, kms_key) if kms_key else None,
+        kms_key_arn=lambda: find_arn(kms, kms_key) if kms_key else None,
         stacks=CloudFormationStacks(aws.client("cloudformation", region)),
         bucket=S3Bucket(aws.client("s3", region), settings.bucket, account),
         unconfirmed=lambda topic_arn: unconfirmed(aws.client("sns", region), topic_arn),

@@ -17,6 +17,17 @@ from botocore.utils import parse_timestamp
 from certkeeper import __version__
 from certkeeper.core.errors import DnsError, SettingsError, StoreError
 
+AGAIN = "sign in to AWS again"
+HINTS = {
+    "ExpiredToken": AGAIN,
+    "ExpiredTokenException": AGAIN,
+    "TokenRetrievalError": AGAIN,
+    "UnauthorizedSSOTokenError": AGAIN,
+    "SSOTokenLoadError": "sign in to AWS: aws sso login",
+    "InvalidClientTokenId": "check the AWS credentials",
+    "SignatureDoesNotMatch": "check the AWS credentials",
+    "NoRegionError": "set AWS_REGION, or a region in the AWS profile",
+}
 CONNECTIONS = 20
 CONNECT_SECONDS, READ_SECONDS = 4, 8
 
@@ -90,7 +101,7 @@ class Aws:
         except (ClientError, BotoCoreError, KeyError) as error:
             raise StoreError(
                 f"S3 does not say in which region s3://{bucket} lies: {_code(error)}",
-                "check that the bucket is there, and that this role has s3:ListBucket on it",
+                HINTS.get(_code(error), "check that the bucket is there, and that this role has s3:ListBucket on it"),
             ) from None
 
     def environment(self) -> dict[str, str]:
@@ -100,7 +111,7 @@ class Aws:
             credentials = self._session.get_credentials()
             given = credentials.get_frozen_credentials() if credentials else None
         except BotoCoreError as error:
-            raise SettingsError(f"AWS is not configured: {_code(error)}", "sign in to AWS again") from None
+            raise SettingsError(f"AWS is not configured: {_code(error)}", AGAIN) from None
         if given is None:
             raise SettingsError("there are no AWS credentials", "set AWS_PROFILE, or sign in to AWS")
         found = {
@@ -121,8 +132,11 @@ class Aws:
         except (ClientError, BotoCoreError) as error:
             raise StoreError(
                 f"AWS does not say which account these credentials belong to: {_code(error)}",
-                "configure AWS credentials (a profile, a role or environment variables); "
-                "or set bucket_owner in the settings",
+                HINTS.get(
+                    _code(error),
+                    "configure AWS credentials (a profile, a role or environment variables); "
+                    "or set bucket_owner in the settings",
+                ),
             ) from None
 
 

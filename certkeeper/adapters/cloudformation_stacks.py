@@ -14,12 +14,16 @@ Refused = (ClientError, BotoCoreError)
 LOOK_EVERY = 0.5
 LONGEST_LOOK = 180  # seconds
 NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
+OVERTAKEN = "somebody else is changing it: deploy again, which waits for that and looks anew"
 HINTS = {
     "AccessDenied": "the role that deploys lacks rights on CloudFormation (docs/iam.md, Deployer)",
     "InsufficientCapabilitiesException": "this is a defect; please report it",
     "ExpiredToken": "sign in to AWS again",
     "NoCredentialsError": "configure AWS credentials (a profile, a role or environment variables)",
     "LimitExceededException": "the account has as many stacks as its quota allows",
+    # What was proposed is void once another change of the stack has begun.
+    "ChangeSetNotFound": OVERTAKEN,
+    "InvalidChangeSetStatus": OVERTAKEN,
 }
 
 
@@ -40,6 +44,7 @@ class CloudFormationStacks:
             name=found["StackName"],
             arn=found["StackId"],
             status=found["StackStatus"],
+            description=found.get("Description", ""),
             parameters={one["ParameterKey"]: one.get("ParameterValue", "") for one in found.get("Parameters", [])},
             outputs={one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])},
             protected=found.get("EnableTerminationProtection", False),
@@ -181,10 +186,8 @@ def _stack_error(what: str, name: str, error: Exception) -> StackError:
     code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
     # Unlike other services' answers, what CloudFormation says of a template quotes nothing that is secret.
     said = f": {error.response['Error']['Message']}" if isinstance(error, ClientError) and code in SAYS_WHY else ""
-    return StackError(
-        f"CloudFormation could not be {what} the stack {name}: {code}{said}",
-        HINTS.get(code, "check the credentials, the region and the network"),
-    )
+    otherwise = OVERTAKEN if "_IN_PROGRESS" in said else "check the credentials, the region and the network"
+    return StackError(f"CloudFormation could not be {what} the stack {name}: {code}{said}", HINTS.get(code, otherwise))
 
 
 SAYS_WHY = ("ValidationError", "InsufficientCapabilitiesException", "AlreadyExistsException", "TokenAlreadyExists")

@@ -50,10 +50,14 @@ class LambdaFunction:
         """Have it run, without waiting. Raises FunctionError."""
         self._invoked("Event", event)
 
-    def code_sha256(self) -> str:
-        """Of the zip that it runs, in hexadecimal, as Lambda itself has computed it. Raises FunctionError."""
+    def code_sha256(self) -> str | None:
+        """Of the zip that it runs, in hexadecimal, as Lambda itself has computed it; None if there certainly is no such
+        function. Raises FunctionError.
+        """
         try:
             answer = self._client.get_function_configuration(FunctionName=self._name)
+        except self._client.exceptions.ResourceNotFoundException:
+            return None
         except (ClientError, BotoCoreError) as error:
             raise self._refusal("looked at", error) from None
         return base64.b64decode(answer["CodeSha256"]).hex()

@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             complain(str(fault), fault.hint)
     except CertkeeperError as error:
         complain(error.message, error.hint)
+    except EOFError:
+        # Of the AWS SDK, which asks for the code itself.
+        complain("AWS wants an MFA code, and there is nobody to ask", "sign in before, or type this on a terminal")
     except KeyboardInterrupt:
         complain("interrupted")
         return INTERRUPTED
@@ -299,9 +302,9 @@ def _deploy(said: Namespace) -> int:
 
 
 def _destroy(said: Namespace) -> int:
-    from certkeeper.cli import deploy
+    from certkeeper.cli import destroy
 
-    return deploy.run_destroy(said)
+    return destroy.run(said)
 
 
 def _alert(said: Namespace) -> int:

@@ -22,11 +22,12 @@ class StackError(CertkeeperError):
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack as it stands. `arn` names it also when it is gone."""
+    """A stack as it stands. `arn` names it also when it is gone; `description` is its template's."""
 
     name: str
     arn: str
     status: str
+    description: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     outputs: Mapping[str, str] = field(default_factory=dict)
     protected: bool = False
@@ -160,10 +161,12 @@ def first_failure(events: Iterable[Event]) -> Event | None:
 
 # Part of what CloudFormation passes on of a service's refusal, and what to do about it.
 HINTS = (
+    ("explicit deny", "a policy of the organization forbids it: whoever administers it must allow that first"),
     ("is not authorized to perform", "give the role that deploys the right that is named there, and deploy again"),
     ("AccessDenied", "give the role that deploys the right that it lacks (docs/iam.md, Deployer), and deploy again"),
     ("already exists", "something else has that name: delete it, or choose another deployment"),
     ("AlreadyExists", "something else has that name: delete it, or choose another deployment"),
+    ("conflicting conditional operation", "S3 has not quite done with the bucket of before: deploy again in a minute"),
     ("BucketNotEmpty", "empty the bucket, or let it be kept"),
     ("LimitExceeded", "the account is at a quota of AWS: have it raised (Service Quotas), and deploy again"),
     ("to assume the role", "a new role takes a moment to be known everywhere: deploy again"),

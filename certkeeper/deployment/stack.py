@@ -55,18 +55,18 @@ class Talk:
 
 @dataclass(frozen=True)
 class Deployer:
-    """What it takes to deploy. `kms_key_arn` is the ARN of the key that the settings name, None if there is none yet.
+    """What it takes to deploy. `kms_key_arn` finds the ARN of the key that the settings name, None if there is none.
 
-    `code_sha256` is of the zip that a function runs, in hexadecimal. `build` makes the function's zip at a path; `wait`
-    lets some seconds pass.
+    `code_sha256` is of the zip that a function runs, in hexadecimal, None if there is no such function. `build` makes
+    the function's zip at a path; `wait` lets some seconds pass.
     """
 
     place: Place
     stacks: Stacks
     bucket: Bucket
     talk: Talk
-    code_sha256: Callable[[str], str]
-    kms_key_arn: str | None = None
+    code_sha256: Callable[[str], str | None]
+    kms_key_arn: Callable[[], str | None] = lambda: None
     build: Callable[[package.Target, Path], package.Package] = package.build
     wait: Callable[[float], None] = time.sleep
 
@@ -79,6 +79,8 @@ def deploy(deployer: Deployer) -> bool:
     place = deployer.place
     # Both are rendered, and so held to AWS's limits, before anything is sent.
     store_template, function_template = templates.store_template(place), templates.function_template(place)
+    for name in (place.store_stack, place.name):
+        _found(deployer, name)
     with tempfile.TemporaryDirectory(prefix="certkeeper-deploy-") as folder:
         zip_path = Path(folder, "function.zip")
         code = _code_in_use(deployer) or _built(deployer, zip_path)
@@ -92,11 +94,14 @@ def deploy(deployer: Deployer) -> bool:
     if place.kms_alias is not None:
         parameters["KmsKeyArn"] = store.outputs["KmsKeyArn"]
     _, changed_function = _up_to_date(deployer, place.name, function_template, parameters)
-    if deployer.code_sha256(place.name) != code.sha256:
+    running = deployer.code_sha256(place.name)
+    anew = "certkeeper destroy, and certkeeper deploy, which keep the certificates"
+    if running is None:
+        raise StackError(f"the function {place.name} is gone, though its stack stands", f"make it anew: {anew}")
+    if running != code.sha256:
         raise StackError(
             f"the function {place.name} runs something else than what was built for it",
-            "somebody put it there: find out who may write to the bucket and change the function; then certkeeper "
-            "destroy, and certkeeper deploy, which keep the certificates",
+            f"somebody put it there: find out who may write to the bucket and change the function; then {anew}",
         )
     return changed_store or changed_function
 
@@ -175,14 +180,15 @@ def _store_parameters(deployer: Deployer) -> dict[str, str]:
     said = before.parameters if before is not None and made else {}
     there = deployer.bucket.region() is not None
     parameters = {"AdoptBucket": said.get("AdoptBucket", "yes" if there else "no")}
-    if place.kms_alias is not None:
-        ours = before is not None and before.outputs.get("KmsKeyArn")
-        same = deployer.kms_key_arn in (None, ours)
-        parameters["AdoptKeyArn"] = said.get("AdoptKeyArn", "") if made and same else deployer.kms_key_arn or ""
-    if not made and parameters["AdoptBucket"] == "yes":
+    if not made and there:
         deployer.talk.tell(f"the bucket {place.bucket} is there already: its settings and its policy are left alone")
-    if not made and parameters.get("AdoptKeyArn"):
-        deployer.talk.tell(f"the KMS key {deployer.kms_key_arn} is there already: its policy is left alone")
+    if place.kms_alias is not None:
+        # Asked for now: what was under way before may have made the key, or taken it back.
+        arn = deployer.kms_key_arn()
+        same = arn is None or (before is not None and arn == before.outputs.get("KmsKeyArn"))
+        parameters["AdoptKeyArn"] = said.get("AdoptKeyArn", "") if made and same else arn or ""
+        if not made and arn:
+            deployer.talk.tell(f"the KMS key {arn} is there already: its policy is left alone")
     return parameters
 
 
@@ -251,9 +257,22 @@ def _approved(deployer: Deployer, change_set: ChangeSet, *, new: bool) -> None:
         raise Declined(f"the stack {change_set.stack} was not changed, since nobody said yes", "say it with --yes")
 
 
+def _found(deployer: Deployer, name: str) -> Stack | None:
+    """The stack of that name, if it is this deployment's. Raises StackError if it is somebody else's."""
+    stack, store = deployer.stacks.find(name), deployer.place.store
+    if stack is None or stack.status == "REVIEW_IN_PROGRESS":
+        return stack  # nothing was made yet
+    hint = "choose another deployment, which the stacks get their names from, or correct store"
+    if not stack.description.startswith(templates.OURS):
+        raise StackError(f"the stack {name} is none of certkeeper's", hint)
+    if stack.outputs.get("Store", store) != store:
+        raise StackError(f"the stack {name} is for {stack.outputs['Store']}, and these settings for {store}", hint)
+    return stack
+
+
 def _settled(deployer: Deployer, name: str) -> Stack | None:
     """The stack once nothing happens to it any more; what happens meanwhile is told."""
-    stack = deployer.stacks.find(name)
+    stack = _found(deployer, name)
     if stack is not None and stack.status == "UPDATE_ROLLBACK_FAILED":
         return _after(deployer, stack, lambda: deployer.stacks.finish_rollback(name))
     if stack is None or not stack.busy:

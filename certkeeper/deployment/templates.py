@@ -27,6 +27,9 @@ OLD_VERSION_DAYS = 30
 NAMESPACE, DIMENSION = "certkeeper", "Deployment"
 LONGEST_NAME = 40  # a role's name takes 64 letters, and holds the Region besides
 
+OURS = "certkeeper: "
+"""What the description of each of our stacks begins with, and those of no others."""
+
 LARGEST_TEMPLATE = 1_000_000  # by S3; 51,200 bytes inline
 LARGEST_INLINE = 51_200
 MOST_RESOURCES = 500
@@ -127,7 +130,7 @@ def store_template(place: Place) -> Template:
         },
     }
     conditions: dict[str, Any] = {"MakeBucket": {"Fn::Equals": [_ref("AdoptBucket"), "no"]}}
-    outputs: dict[str, Any] = {"Store": {"Description": "Where certificates are kept.", "Value": place.store}}
+    outputs: dict[str, Any] = {"Store": _store(place)}
     if place.kms_alias is not None:
         parameters["AdoptKeyArn"] = _parameter(
             "The ARN of a KMS key that is there already and is left alone; empty: one is made.", ""
@@ -140,7 +143,7 @@ def store_template(place: Place) -> Template:
         outputs["KmsKeyArn"] = {"Description": "The key that seals private keys.", "Value": made_or_adopted}
     template = {
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": f"certkeeper: what outlives {place.name}. Certificates are lost with it: do not delete.",
+        "Description": f"{OURS}what outlives {place.name}. Certificates are lost with it: do not delete.",
         "Parameters": parameters,
         "Conditions": conditions,
         "Resources": resources,
@@ -248,13 +251,14 @@ def function_template(place: Place) -> Template:
     }
     template = {
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": f"certkeeper: renews what is stored in {place.store}. It can be deleted and made again.",
+        "Description": f"{OURS}renews what is stored in {place.store}. It can be deleted and made again.",
         "Parameters": {
             "CodeKey": _parameter("Where in the bucket the function's zip lies."),
             **({"KmsKeyArn": _parameter("The key that seals private keys.")} if place.kms_alias is not None else {}),
         },
         "Resources": resources,
         "Outputs": {
+            "Store": _store(place),
             "Function": {"Description": "The function.", "Value": _ref("Function")},
             "Notices": {"Description": "The topic of all notices.", "Value": _ref("Notices")},
             "Undelivered": {"Description": "Runs that could not be started or failed.", "Value": _ref("Undelivered")},
@@ -550,6 +554,10 @@ def _check(name: str, template: Template) -> None:
     if size > LARGEST_TEMPLATE:
         what = f"the template of {name} would have {size:,} bytes, and CloudFormation takes {LARGEST_TEMPLATE:,}"
         raise SettingsError(what, hint)
+
+
+def _store(place: Place) -> Template:
+    return {"Description": "Where certificates are kept.", "Value": place.store}
 
 
 def _parameter(what: str, default: str | None = None) -> Template:

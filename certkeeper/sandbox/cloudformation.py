@@ -75,6 +75,7 @@ class Stack:
     drifts: list[dict[str, Any]] = field(default_factory=list)
     protected: bool = False
     reason: str = ""
+    description: str | None = None
     created: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -195,6 +196,7 @@ class CloudFormation:
         kind = "CREATE" if stack.status == "REVIEW_IN_PROGRESS" else "UPDATE"
         stack.change_sets.clear()
         stack.status = f"{kind}_IN_PROGRESS"
+        stack.description = json.loads(change_set.template).get("Description")
         self._event(stack, stack.name, "AWS::CloudFormation::Stack", stack.status, "User Initiated")
         self._start(lambda: self._execute(stack, change_set, kind, aws))
 
@@ -214,6 +216,7 @@ class CloudFormation:
                     "StackName": stack.name,
                     "StackStatus": stack.status,
                     "StackStatusReason": stack.reason or None,
+                    "Description": stack.description,
                     "CreationTime": stack.created.isoformat(),
                     "EnableTerminationProtection": stack.protected,
                     "Parameters": [

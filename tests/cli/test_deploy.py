@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from certkeeper.cli.deploy import LONGEST_WAIT, RIGHTS_TAKE, await_confirmation, first_run
+from certkeeper.cli.after_deploying import LONGEST_WAIT, RIGHTS_TAKE, await_confirmation, first_run
 from certkeeper.core.errors import FunctionError, NoticeError
 from certkeeper.core.model import Outcome
 from certkeeper.jobs.tick import Report

@@ -93,5 +93,11 @@ def test_nothing_failed_where_nothing_failed() -> None:
     assert first_failure([event("Log", "CREATE_COMPLETE")]) is None
 
 
+def test_what_an_organization_forbids_no_right_of_the_role_would_allow() -> None:
+    reason = "User: x is not authorized to perform: kms:CreateKey with an explicit deny in a service control policy"
+
+    assert "a policy of the organization forbids it" in hint(reason)
+
+
 def test_an_unknown_reason_has_a_hint_too() -> None:
     assert hint("something nobody has seen") == OTHERWISE

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Account:
             bucket=S3Bucket(self.client("s3"), self.place.bucket, ACCOUNT),
             talk=stack.Talk(self.told.append, self.events.append, self.asked),
             code_sha256=lambda name: LambdaFunction(self.client("lambda"), name).code_sha256(),
-            kms_key_arn=self.kms_key_arn,
+            kms_key_arn=lambda: self.kms_key_arn,
             build=self.build,
             wait=lambda seconds: self.formation.settle(),
         )
@@ -279,6 +279,15 @@ def _zip(contents: dict[str, str]) -> bytes:
     return file.getvalue()
 
 
+def test_a_function_that_is_gone_is_told_and_how_it_comes_back(deployed: Account) -> None:
+    deployed.client("lambda").delete_function(FunctionName="keeper")
+
+    with pytest.raises(StackError, match="the function keeper is gone") as caught:
+        deployed.deploy()
+
+    assert caught.value.hint == "make it anew: certkeeper destroy, and certkeeper deploy, which keep the certificates"
+
+
 def test_another_name_changes_the_functions_rights_and_nothing_else(deployed: Account) -> None:
     more = permissions.ChallengeName("Z0123456789ABCDEFGHIJ", "_acme-challenge.example.net")
     deployed.place = replace(PLACE, challenges=(*PLACE.challenges, more))
@@ -432,6 +441,30 @@ def test_a_deployer_who_went_away_in_the_middle_is_followed_by_one_who_finishes(
     assert [one.stack for one in account.shown] == ["keeper"]
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_deployers_at_once_one_is_told_to_deploy_again(account: Account, first: bool) -> None:
+    """Both have seen their change, and say yes to it, one a little later."""
+    if not first:
+        account.deploy()
+        account.place = replace(PLACE, target=Target("3.12"))
+    other = replace(account.deployer, talk=stack.Talk(account.told.append, account.events.append, lambda shown: True))
+
+    def later(change_set: ChangeSet) -> bool:
+        if not account.shown:
+            account.shown.append(change_set)
+            stack.deploy(other)
+        return True
+
+    talk = stack.Talk(account.told.append, account.events.append, later)
+    account.shown.clear()
+    with pytest.raises(StackError) as caught:
+        stack.deploy(replace(account.deployer, talk=talk))
+
+    assert caught.value.hint == "somebody else is changing it: deploy again, which waits for that and looks anew"
+    assert not account.deploy()
+    assert resources(account)["functions"] == ["keeper"]
+
+
 def test_what_was_asked_for_by_somebody_else_is_waited_for(deployed: Account) -> None:
     deployed.client("cloudformation").delete_stack(StackName="keeper")
 
@@ -472,6 +505,66 @@ def test_a_look_that_takes_too_long_or_is_refused_is_told(deployed: Account) -> 
         drifts(deployed.client("cloudformation"), "keeper")
 
     assert sum(waited) == 180
+
+
+# Somebody else's.
+
+
+def foreign(account: Account, name: str, description: str | None = "Our shop") -> None:
+    """A stack of somebody's that has a name that the settings would give ours, with a queue in it."""
+    queue = {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": "orders"}}
+    text = json.dumps({**({"Description": description} if description else {}), "Resources": {"Orders": queue}})
+    account.client("cloudformation").create_stack(StackName=name, TemplateBody=text)
+    account.formation.settle()
+
+
+def delete_store(deployer: stack.Deployer, name: str) -> None:
+    stack.delete_store(deployer, lambda arn, alias: pytest.fail("the key is not ours"))
+
+
+@pytest.mark.parametrize(("name", "end"), [("keeper", stack.destroy), ("keeper-store", delete_store)])
+@pytest.mark.parametrize("description", ["Our shop", None])
+def test_a_stack_that_is_none_of_certkeepers_is_neither_changed_nor_deleted(
+    account: Account, name: str, end: Callable[[stack.Deployer, str], object], description: str | None
+) -> None:
+    foreign(account, name, description)
+
+    with pytest.raises(StackError, match=f"the stack {name} is none of certkeeper's") as caught:
+        account.deploy()
+    with pytest.raises(StackError, match=f"the stack {name} is none of certkeeper's"):
+        end(account.deployer, name)
+
+    assert "choose another deployment" in (caught.value.hint or "")
+    assert (account.built, account.shown) == (0, [])
+    assert list(account.formation.stacks) == [name]
+    assert resources(account)["queues"] == ["orders"]
+
+
+def test_a_failed_stack_that_is_none_of_certkeepers_is_not_deleted_to_make_room(account: Account) -> None:
+    foreign(account, "keeper")
+    account.formation.stacks["keeper"].status = "DELETE_FAILED"
+
+    with pytest.raises(StackError, match="none of certkeeper's"):
+        account.deploy()
+
+    assert resources(account)["queues"] == ["orders"]
+
+
+@pytest.mark.parametrize("other", [replace(PLACE, prefix="test"), replace(PLACE, bucket="another-bucket")])
+def test_a_deployment_of_another_store_is_neither_changed_nor_deleted(
+    deployed: Account, other: templates.Place
+) -> None:
+    """Two who left the deployment's name as `init` proposes it; or one who changed `store`."""
+    there = resources(deployed)
+    deployed.place = other
+
+    for attempt in (deployed.deploy, lambda: stack.destroy(deployed.deployer, "keeper")):
+        with pytest.raises(StackError, match=r"the stack keeper(-store)? is for s3://keeper-bucket/prod") as caught:
+            attempt()
+
+    assert "choose another deployment" in (caught.value.hint or "")
+    assert resources(deployed) == there
+    assert deployed.built == 1
 
 
 # What was there before.

@@ -90,7 +90,7 @@ def run(arguments: list[str], environment: Mapping[str, str], folder: str) -> No
 
     aws_clients.READ_SECONDS = int(environment.get(IMPATIENT, aws_clients.READ_SECONDS))
     if RIGHTS_TAKE in environment:
-        from certkeeper.cli import deploy
+        from certkeeper.cli import after_deploying
 
-        deploy.RIGHTS_TAKE = float(environment[RIGHTS_TAKE])
+        after_deploying.RIGHTS_TAKE = float(environment[RIGHTS_TAKE])
     sys.exit(main(arguments))
