@@ -243,7 +243,7 @@ def _to_be_asked(
         failure,
         now,
         _patience(held, now),
-        is_spent=lambda one: _is_refused(one, now, ledger) or bool(_empty(one, held, now, ask, ledger)),
+        is_spent=lambda one: _is_refused(one, held, now, ledger) or bool(_empty(one, held, now, ask, ledger)),
         ailing=lambda ca: ledger.ailing(ca, now),
     )
 
@@ -266,9 +266,12 @@ def is_gone(missed_since: datetime, held: Held | None, now: datetime) -> bool:
     return now - missed_since >= (min(longest, held.validity.lifetime / MISSED_SHARE) if held else longest)
 
 
-def _is_refused(spec: CertificateSpec, now: datetime, ledger: Ledger) -> bool:
+def _is_refused(spec: CertificateSpec, held: Held | None, now: datetime, ledger: Ledger) -> bool:
+    """Whether a CA takes no orders, or has asked this name alone to wait for longer than our patience. One that has
+    asked all to wait has our patience since then.
+    """
     hold = ledger.held_off(spec.ca, now, spec.name)
-    return hold is not None and hold.refusing
+    return hold is not None and (hold.refusing or (hold.since is None and hold.until - now >= _patience(held, now)))
 
 
 def _pause(

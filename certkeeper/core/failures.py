@@ -30,8 +30,8 @@ from certkeeper.core.model import CertificateSpec
 
 LONGEST_RETRY_AFTER = 7 * 86400.0
 LONGEST_OUTAGE = 86400.0
-"""In seconds, for the Retry-After of a 503: a guess at when an outage ends, not a limit, and perhaps not the CA's own
-but a proxy's. Nobody can ask before, and some certificates live six days."""
+"""In seconds, for the Retry-After of a server error (5xx): a guess at when an outage ends, not a limit, and perhaps not
+the CA's own but a proxy's. Nobody can ask before, and some certificates live six days."""
 
 RETRY, WAIT, OPERATOR, PAUSED, FATAL = "retry", "wait", "operator", "paused", "fatal"
 
@@ -356,12 +356,12 @@ def trouble_from_fields(said: dict[str, Any]) -> Trouble:
 
 def retry_after(headers: Mapping[str, str], now: datetime, status: int | None = None) -> float | None:
     """Seconds to wait from now, from both forms of the header (RFC 9110 section 10.2.3); None if it says nothing. Never
-    longer than a week, of an answer with status 503 than a day.
+    longer than a week, of a server error than a day.
 
     A date is compared with the answer's own Date, so that this machine's clock does not matter.
     """
     said = headers.get("Retry-After", "").strip()
-    longest = LONGEST_OUTAGE if status == 503 else LONGEST_RETRY_AFTER
+    longest = LONGEST_OUTAGE if status is not None and status >= 500 else LONGEST_RETRY_AFTER
     if said.isascii() and said.isdecimal():
         return min(float(said), longest)
     try:

@@ -111,6 +111,22 @@ def test_a_429_with_a_long_retry_after_is_an_empty_budget_and_the_next_tick_asks
     assert (refused.outcome, renewed.outcome, held(world).ca) == ("failed", "renewed", SECOND_CA)
 
 
+def test_a_ca_that_wants_to_be_left_alone_with_a_name_for_longer_than_it_lives_is_not_waited_for() -> None:
+    world = World()
+    world.authority.lifetime = world.second.lifetime = 160 * HOUR
+    ticked(world)
+    least = 160 * HOUR
+    for _ in range(24 * 21):
+        world.authority.refuse = [AuthorityError("no", kind="unsupportedIdentifier", retry_after=7 * 86400.0)]
+        world.clock.later(HOUR)
+        ticked(world)
+        least = min(least, held(world).chain.validity.not_after - world.clock.now())
+
+    assert least > 70 * HOUR
+    assert len(world.authority.issued) == 1
+    assert len(world.second.issued) <= 6
+
+
 @pytest.mark.parametrize("asked_to_wait", [MINUTE, HOUR + MINUTE, 6 * HOUR])
 def test_what_a_ca_tells_one_name_for_all_counts_for_all(asked_to_wait: timedelta) -> None:
     world = World()
