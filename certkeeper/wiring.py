@@ -180,7 +180,7 @@ def probed(survey: Survey, address: str) -> Survey:
     """
     host, _, port = address.rpartition(":")
     if address and not (host and port.isdecimal()):
-        raise SettingsError(f"{address!r} is not an address", "write it as HOST:PORT")
+        raise SettingsError(f"{address!r} is not an address", "write it as HOST:PORT; a NAME stands before --probe")
     statuses = []
     for one in survey.statuses:
         names = [name for name in one.identifiers if not name.startswith("*.")]

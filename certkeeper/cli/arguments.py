@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import sys
-from functools import partial
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import shtab
 
 from certkeeper import __version__
+from certkeeper.cli.terminal import NO_NEWS, complain
 from certkeeper.core.model import KEY_TYPES, REASONS
+from certkeeper.jobs.check import UNKNOWN
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction["_Parser"]  # noqa: SLF001 - argparse has no other name for it
 
 DESCRIPTION = """\
 Let's Encrypt certificates for EC2 spot instances: renewed on a schedule, pulled at boot.
@@ -25,20 +32,51 @@ Let's Encrypt certificates for EC2 spot instances: renewed on a schedule, pulled
 EPILOG = """\
 example: certkeeper --config prod.toml renew example.com
 
-Settings are read from --config, $CERTKEEPER_CONFIG or ./certkeeper.toml, or with --from s3://bucket/prefix from the
-store itself. AWS is configured as for every AWS tool.
-Exit status: 0 good, 1 bad news (failed, missing, overdue or expired), 2 no news (usage, settings, store out of reach);
-of check as monitoring systems have it.
+Settings are read from --config, $CERTKEEPER_CONFIG or ./certkeeper.toml, or with
+--from s3://bucket/prefix from the store itself; both options stand before or after
+the command. AWS is configured as for every AWS tool.
+Exit status: 0 good, 1 bad news (failed, missing, overdue or expired), 2 no news
+(usage, settings, store out of reach); of check as monitoring systems have it.
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that says what is wrong as all else says it, with a hint, and that takes no option but in full: a shorter
+    one would become another with the next option that begins like it.
+    """
+
+    wrong_usage = NO_NEWS
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **how)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            # Here, since a command knows its own options, and whoever has asked it does not.
+            self.error(f"unrecognized arguments: {' '.join(unknown)}", unknown[0].partition("=")[0])
+        return found, unknown
+
+    def error(self, message: str, unknown: str = "") -> NoReturn:
+        known: list[str] = [*self._option_string_actions]
+        if no_command := re.match(r"argument COMMAND: invalid choice: '([^']*)'", message):
+            unknown, known = no_command[1], [*commands_of(self)]
+            message = f"there is no command {unknown!r}"
+        near = difflib.get_close_matches(unknown, known, 1)
+        self.print_usage(sys.stderr)
+        complain(message, f"did you mean {near[0]}?" if near else f"see {self.prog} --help")
+        self.exit(self.wrong_usage)
+
+
+def commands_of(top: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """By what is typed."""
+    # argparse has no other way to ask.
+    (action,) = (one for one in top._actions if isinstance(one, argparse._SubParsersAction))  # noqa: SLF001
+    return action.choices
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="certkeeper",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    top = _Parser(prog="certkeeper", description=DESCRIPTION, epilog=EPILOG)
     top.add_argument("--version", action="version", version=f"certkeeper {__version__}")
     config = top.add_argument("--config", metavar="FILE", help="the settings (default: ./certkeeper.toml)")
     config.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's way
@@ -69,19 +107,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str, example: str
-) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=what,
-        description=what[0].upper() + what[1:] + ".",
-        epilog=f"example: {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def _command(commands: Commands, name: str, what: str, example: str) -> _Parser:
+    command = commands.add_parser(
+        name, help=what, description=what[0].upper() + what[1:] + ".", epilog=f"example: {example}"
     )
+    # Taken here too, and told by the help of all commands.
+    command.add_argument("--config", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    command.add_argument("--from", dest="store", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return command
 
 
-def _init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _init(commands: Commands) -> None:
     command = _command(
         commands, "init", "write a commented certkeeper.toml; with --from, the one that was deployed",
         "certkeeper init --store s3://certkeeper-123456789012-eu-west-1/prod --identifier example.com",
@@ -107,14 +143,14 @@ def _json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="machine-readable, on stdout")
 
 
-def _plan(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _plan(commands: Commands) -> None:
     command = _command(commands, "plan", "what would be done now, and why; changes nothing", "certkeeper plan --json")
     _names(command)
     _json(command)
     command.add_argument("--here", action="store_true", help="with --from: not by the function that is deployed")
 
 
-def _renew(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _renew(commands: Commands) -> None:
     command = _command(
         commands, "renew", "obtain or renew whatever is due", "certkeeper renew example.com --force"
     )  # fmt: skip
@@ -147,7 +183,7 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _status(commands: Commands) -> None:
     command = _command(commands, "status", "what is held, what expires when, what failed", "certkeeper status --probe")
     _names(command)
     _json(command)
@@ -167,7 +203,7 @@ def _name(command: argparse.ArgumentParser) -> None:
     command.add_argument("name", metavar="NAME", help="a certificate's name")
 
 
-def _account(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _account(commands: Commands) -> None:
     command = _command(
         commands, "account", "the ACME account: show it, or give it a new key",
         "certkeeper account rollover",
@@ -179,7 +215,7 @@ def _account(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("--verbose", action="store_true", help="tell progress though stderr is not a terminal")
 
 
-def _history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _history(commands: Commands) -> None:
     command = _command(
         commands, "history", "the current certificate of a name, and the last three before it",
         "certkeeper history example.com --json",
@@ -189,7 +225,7 @@ def _history(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     _here(command)
 
 
-def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _rollback(commands: Commands) -> None:
     command = _command(
         commands,
         "rollback",
@@ -205,7 +241,7 @@ def _rollback(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     _here(command)
 
 
-def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add(commands: Commands) -> None:
     command = _command(
         commands, "add", "put a certificate into the settings, and obtain it",
         "certkeeper add example.com example.com *.example.com",
@@ -217,7 +253,7 @@ def _add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command.add_argument("--no-renew", action="store_true", help="do not obtain it yet")
 
 
-def _forget(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _forget(commands: Commands) -> None:
     command = _command(
         commands, "forget", "take a certificate out of the settings and out of the store, its private key included",
         "certkeeper forget example.com --yes",
@@ -226,7 +262,7 @@ def _forget(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _rename(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _rename(commands: Commands) -> None:
     command = _command(
         commands, "rename", "give a certificate another name; with sealing = \"kms\" it is obtained anew",
         "certkeeper rename example.com www",
@@ -236,7 +272,7 @@ def _rename(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _here(command)
 
 
-def _revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _revoke(commands: Commands) -> None:
     command = _command(
         commands, "revoke", "replace a certificate, and then have the CA revoke it",
         "certkeeper revoke example.com --reason keyCompromise",
@@ -255,12 +291,12 @@ def _revoke(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     command.add_argument("--yes", action="store_true", help="do not ask")
 
 
-def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _check(commands: Commands) -> None:
     command = _command(
         commands, "check", "the status as one line for a monitoring system (exit status 0 OK, 1 WARNING, 2 CRITICAL, "
         "3 UNKNOWN)", "certkeeper check --warn 30% --critical 10%",
     )  # fmt: skip
-    command.error = partial(_unknown, command)  # type: ignore[method-assign] # it must not look CRITICAL
+    command.wrong_usage = UNKNOWN  # it must not look CRITICAL
     _names(command)
     command.add_argument(
         "--warn", type=_share, default=0.3, metavar="SHARE", help="WARNING at so much of the lifetime left (30%%)"
@@ -268,11 +304,6 @@ def _check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     command.add_argument(
         "--critical", type=_share, default=0.1, metavar="SHARE", help="CRITICAL at so much of the lifetime left (10%%)"
     )
-
-
-def _unknown(command: argparse.ArgumentParser, message: str) -> NoReturn:
-    command.print_usage(sys.stderr)
-    command.exit(3, f"{command.prog}: error: {message}\n")
 
 
 def _share(text: str) -> float:
@@ -285,7 +316,7 @@ def _share(text: str) -> float:
     return value
 
 
-def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _export(commands: Commands) -> None:
     command = _command(
         commands, "export", "write a certificate and its opened private key into a folder, as instances do",
         "certkeeper export example.com --into ./certificates",
@@ -297,7 +328,7 @@ def _export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     roots.complete = shtab.FILE  # type: ignore[attr-defined] # shtab's way
 
 
-def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _user_data(commands: Commands) -> None:
     command = _command(
         commands, "user-data", "print user data for a launch template, with the whole boot client inside",
         "certkeeper user-data example.com --for www.example.com --into user-data.sh",
@@ -309,7 +340,7 @@ def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_argument(
         "--reload", default="systemctl reload-or-restart nginx", metavar="COMMAND", help="(reload-or-restart nginx)"
     )
-    command.add_argument("--wait", type=int, default=300, metavar="SECONDS", help="for a certificate, at boot (300)")
+    command.add_argument("--wait", type=_wait, default=300, metavar="SECONDS", help="for a certificate, at boot (300)")
     command.add_argument("--region", default="", help="of the store (default: S3 is asked)")
     command.add_argument("--bucket-owner", default="", metavar="ACCOUNT", help="whose the bucket must be (the same)")
     command.add_argument("--no-timer", action="store_true", help="do not install the timer that pulls renewals")
@@ -323,7 +354,13 @@ def _user_data(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     form.add_argument("--nginx", action="store_true", help="print the lines that nginx needs, and nothing else")
 
 
-def _policy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _wait(text: str) -> int:
+    if not re.fullmatch(r"\d{1,7}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of whole seconds")
+    return int(text)
+
+
+def _policy(commands: Commands) -> None:
     command = _command(
         commands, "policy", "print the IAM policy that a role needs to read and open certificates",
         "certkeeper policy example.com > reader.json",
@@ -335,7 +372,7 @@ def _policy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )  # fmt: skip
 
 
-def _package(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _package(commands: Commands) -> None:
     command = _command(
         commands, "package", "build the function's zip", "certkeeper package --into function.zip"
     )  # fmt: skip
@@ -351,7 +388,7 @@ def _target(command: argparse.ArgumentParser) -> None:
     command.add_argument("--architecture", choices=("arm64", "x86_64"), default="arm64", help="(arm64)")
 
 
-def _deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _deploy(commands: Commands) -> None:
     command = _command(
         commands, "deploy", "install, change or upgrade what runs on AWS, store the settings, and renew what is due",
         "certkeeper deploy --yes",
@@ -365,7 +402,7 @@ def _deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _json(command)
 
 
-def _destroy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _destroy(commands: Commands) -> None:
     command = _command(
         commands, "destroy", "delete what runs on AWS; certificates stay, and are no longer renewed",
         "certkeeper destroy --yes",
@@ -378,7 +415,7 @@ def _destroy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     command.add_argument("--verbose", action="store_true", help="tell progress though stderr is not a terminal")
 
 
-def _alert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _alert(commands: Commands) -> None:
     command = _command(
         commands, "alert", "send a trial notice the way a real one goes: from the function, through its topic",
         "certkeeper --from s3://certkeeper-123456789012-eu-west-1/prod alert --test",
@@ -386,7 +423,7 @@ def _alert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     command.add_argument("--test", action="store_true", required=True, help="say that it is a trial")
 
 
-def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _doctor(commands: Commands) -> None:
     command = _command(
         commands, "doctor", "look for what would keep certificates from being renewed; changes nothing",
         "certkeeper doctor example.com",
@@ -395,7 +432,7 @@ def _doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     _json(command)
 
 
-def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _demo(commands: Commands) -> None:
     command = _command(
         commands, "demo", "everything, for real, on this machine, with no AWS account", "certkeeper demo --keep"
     )
@@ -403,7 +440,7 @@ def _demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     command.add_argument("--boots", type=int, default=20, metavar="N", help="how many instances to replace (20)")
 
 
-def _completion(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _completion(commands: Commands) -> None:
     command = _command(
         commands, "completion", "print the completion script of a shell",
         "certkeeper completion bash > ~/.local/share/bash-completion/completions/certkeeper",

@@ -28,5 +28,5 @@ def _checked(said: Namespace) -> Checked:
     settings = read_settings(said)
     now = datetime.now(UTC)
     survey = statuses.status(wiring.s3_records(settings), settings.specs, now, limits=settings.limits())
-    known_names(said.names, {one.name for one in survey.statuses})
+    known_names(said.names, {one.name: one.identifiers for one in survey.statuses})
     return check(survey.of(said.names), now, said.warn, said.critical)

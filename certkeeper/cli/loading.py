@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from certkeeper import config, wiring
 from certkeeper.core.errors import SettingsError
 from certkeeper.core.model import CertificateSpec
+
+LISTED = 10
 
 
 def read_settings(said: Namespace) -> config.Settings:
@@ -25,14 +28,23 @@ def settings_path(said: Namespace) -> Path:
 
 
 def chosen(settings: config.Settings, names: Sequence[str]) -> tuple[CertificateSpec, ...]:
-    known_names(names, {spec.name for spec in settings.specs})
+    known_names(names, {spec.name: spec.identifiers for spec in settings.specs})
     if not settings.specs:
         raise SettingsError(f"{settings.file} names no certificates", 'add a table like [certificates."example.com"]')
     return tuple(spec for spec in settings.specs if not names or spec.name in names)
 
 
-def known_names(names: Sequence[str], known: set[str]) -> None:
+def known_names(names: Sequence[str], known: Mapping[str, Sequence[str]]) -> None:
+    """Raise SettingsError for a name that is not among `known`, which has the identifiers of each."""
     for name in names:
         if name not in known:
-            listed = ", ".join(sorted(known)[:10]) or "none yet"
-            raise SettingsError(f"there is no certificate called {name!r}", f"there are: {listed}")
+            raise SettingsError(f"there is no certificate called {name!r}", _meant(name.lower(), known))
+
+
+def _meant(name: str, known: Mapping[str, Sequence[str]]) -> str:
+    for one, identifiers in known.items():
+        if name in identifiers and name != one:
+            return f"the certificate with {name} is called {one}"
+    if near := difflib.get_close_matches(name, known, 1):
+        return f"did you mean {near[0]}?"
+    return f"there are: {', '.join(sorted(known)[:LISTED]) or 'none yet'}{', ...' if len(known) > LISTED else ''}"

@@ -44,7 +44,7 @@ from certkeeper.cli.terminal import (
 )
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import CertkeeperError, SettingsError
-from certkeeper.core.model import Outcome
+from certkeeper.core.model import CertificateSpec, Outcome
 from certkeeper.core.report import left_out_of, outcomes_json
 from certkeeper.jobs import status as statuses
 from certkeeper.jobs.check import UNKNOWN
@@ -208,7 +208,7 @@ def _status(said: Namespace) -> int:
     settings = read_settings(said)
     now = datetime.now(UTC)
     survey = statuses.status(wiring.s3_records(settings), settings.specs, now, limits=settings.limits())
-    known_names(said.names, {one.name for one in survey.statuses})
+    known_names(said.names, {one.name: one.identifiers for one in survey.statuses})
     survey = survey.of(said.names)
     if said.probe is not None:
         survey = wiring.probed(survey, said.probe)
@@ -222,7 +222,7 @@ def _user_data(said: Namespace) -> int:
     from certkeeper.deployment import user_data
 
     settings = read_settings(said)
-    chosen(settings, said.names)
+    identifiers = _required(said.identifiers, chosen(settings, said.names))
     region, owner = said.region, said.bucket_owner or settings.bucket_owner or ""
     if not (region and (owner or settings.secrets_prefix)) and not said.nginx:
         try:
@@ -232,9 +232,9 @@ def _user_data(said: Namespace) -> int:
             talk(f"the user data leaves to the instance where the store is: {error.message}")
             talk("hint: give --region and --bucket-owner, or configure AWS")
     options = user_data.Options(
-        names=tuple(said.names),
+        names=tuple(dict.fromkeys(said.names)),
         source=f"secretsmanager:{settings.secrets_prefix}" if settings.secrets_prefix else settings.store,
-        identifiers=tuple(said.identifiers),
+        identifiers=identifiers,
         reload=said.reload,
         wait=said.wait,
         region=region,
@@ -266,6 +266,24 @@ def _user_data(said: Namespace) -> int:
     else:
         put(data)
     return GOOD
+
+
+def _required(identifiers: Sequence[str], specs: Sequence[CertificateSpec]) -> tuple[str, ...]:
+    """What --for asks for, as A-labels. Raises SettingsError for what no instance would get."""
+    found = []
+    for text in identifiers:
+        try:
+            found.append(config.identifier(text))
+        except ValueError as error:
+            raise SettingsError(f"--for {text}: {error}", "give a DNS name, like example.com") from None
+    spec = specs[0]  # with several, no --for is taken
+    for name in found:
+        if name not in spec.identifiers and f"*.{name.partition('.')[2]}" not in spec.identifiers:
+            raise SettingsError(
+                f"the settings do not have {name} covered by {spec.name}, so instances would refuse it",
+                f"add it to the identifiers of {spec.name}, or leave away --for {name}",
+            )
+    return tuple(found)
 
 
 def _script(path: Path) -> str:

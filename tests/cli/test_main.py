@@ -85,7 +85,7 @@ def refused(*argv: str) -> int:
 
 
 def test_these_are_all_commands() -> None:
-    assert set(arguments.parser()._subparsers._group_actions[0].choices) == set(COMMANDS)  # type: ignore[union-attr,arg-type] # argparse has no other way to ask
+    assert set(arguments.commands_of(arguments.parser())) == set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -121,6 +121,43 @@ def test_wrong_usage_is_no_news(argv: list[str], capsys: Captured) -> None:
 
     captured = capsys.readouterr()
     assert captured.out == "" and "usage: certkeeper" in captured.err
+    error, hint = captured.err.splitlines()[-2:]
+    assert error.startswith("certkeeper: error: ") and hint.startswith("certkeeper: hint: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "usage", "hint"),
+    [
+        ("stauts", "certkeeper", "did you mean status?"),
+        ("renew --forced", "certkeeper renew", "did you mean --force?"),
+        ("renew --spend", "certkeeper renew", "did you mean --spend-reserve?"),
+        ("renew --all", "certkeeper renew", "see certkeeper renew --help"),
+        ("", "certkeeper", "see certkeeper --help"),
+        ("frobnicate", "certkeeper", "see certkeeper --help"),
+        ("user-data www --wait -1", "certkeeper user-data", "see certkeeper user-data --help"),
+    ],
+)
+def test_wrong_usage_is_told_with_what_may_have_been_meant(line: str, usage: str, hint: str, capsys: Captured) -> None:
+    assert refused(*line.split()) == NO_NEWS
+
+    said = capsys.readouterr().err
+    assert said.startswith(f"usage: {usage} [-h]")
+    assert said.endswith(f"certkeeper: hint: {hint}\n")
+
+
+def test_an_option_is_taken_in_full_only(capsys: Captured) -> None:
+    assert refused("renew", "--forc") == NO_NEWS
+    assert refused("--conf", "certkeeper.toml", "renew") == NO_NEWS
+
+
+def test_where_the_settings_are_is_said_before_the_command_or_after_it() -> None:
+    def parsed(line: str) -> tuple[str | None, str | None]:
+        said = arguments.parser().parse_args(line.split())
+        return said.config, said.store
+
+    assert parsed("--config a status") == parsed("status --config a") == parsed("--config b status --config a")
+    assert parsed("--from s3://a/b status") == parsed("status www --from s3://a/b") == (None, "s3://a/b")
+    assert parsed("status") == (None, None)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
@@ -176,10 +213,10 @@ def test_two_places_for_settings_exclude_each_other(capsys: Captured) -> None:
 def test_a_name_that_nobody_knows_is_told_with_those_that_there_are(command: str, capsys: Captured) -> None:
     Path("certkeeper.toml").write_text(SETTINGS)
 
-    assert main([command, "www", "ww"]) == NO_NEWS
+    assert main([command, "www", "nobody"]) == NO_NEWS
 
     assert capsys.readouterr().err == (
-        "certkeeper: error: there is no certificate called 'ww'\ncertkeeper: hint: there are: api, www\n"
+        "certkeeper: error: there is no certificate called 'nobody'\ncertkeeper: hint: there are: api, www\n"
     )
 
 
@@ -366,6 +403,10 @@ def test_a_check_with_wrong_usage_is_unknown_too(share: str, capsys: Captured) -
     assert "is not a share of the lifetime" in capsys.readouterr().err
 
 
+def test_a_check_with_an_option_that_there_is_not_is_unknown_too() -> None:
+    assert refused("check", "--warning", "30%") == 3
+
+
 def test_a_check_whose_warning_comes_after_its_alarm_is_unknown(capsys: Captured) -> None:
     assert main(["check", "--warn", "5%", "--critical", "10%"]) == 3
 
@@ -409,6 +450,19 @@ def test_an_unknown_name_is_told_with_those_that_there_are(aws: AwsServer, capsy
     main(["status", "nobody"])
 
     assert "hint: there are: api, www\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("API", "did you mean api?"), ("wwww", "did you mean www?"), ("Example.com", "with example.com is called www")],
+)
+def test_an_unknown_name_is_told_with_what_may_have_been_meant(
+    aws: AwsServer, capsys: Captured, name: str, hint: str
+) -> None:
+    for command in ("status", "plan"):
+        assert main([command, name]) == NO_NEWS
+
+        assert hint in capsys.readouterr().err
 
 
 def test_a_page_is_written_beside_the_text(aws: AwsServer, capsys: Captured) -> None:

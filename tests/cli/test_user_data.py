@@ -64,6 +64,32 @@ def test_the_text_is_a_shell_script_with_the_command_in_it(tmp_path: Path, capsy
     assert len(text.encode()) <= LARGEST
 
 
+def test_names_to_cover_are_written_as_people_write_them(settings: Path, capsys: Captured) -> None:
+    settings.write_text(SETTINGS.replace('"www.example.com"', '"*.bücher.example"'))
+
+    assert user_data("www", "www", "--for", "Bücher-2.BÜCHER.example.", "--for", "EXAMPLE.com") == GOOD
+
+    program = made(capsys.readouterr().out)
+    assert "'xn--bcher-2-n2a.xn--bcher-kva.example'" in program and "'example.com'" in program
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "todo"),
+    [
+        ("other.example.com", "do not have other.example.com covered by www", "leave away --for other.example.com"),
+        ("*.example.com", "do not have *.example.com covered by www", "add it to the identifiers of www"),
+        ("192.0.2.1", "--for 192.0.2.1: an IP address", "give a DNS name"),
+        ("no name", "--for no name: not a domain name", "give a DNS name"),
+    ],
+)
+def test_what_no_instance_would_ever_get_is_refused(name: str, what: str, todo: str, capsys: Captured) -> None:
+    assert user_data("www", "--for", name) == NO_NEWS
+
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert what in said.err and todo in said.err
+
+
 def made(text: str) -> str:
     """The program in user data."""
     program, payload = text.split("-c '")[1].split("'")[0], text.splitlines()[text.splitlines().index("ck") - 1]
