@@ -159,6 +159,12 @@ class Run:
         with self._counting:
             return self._ledger.held_off(case.spec.ca, self.keeper.clock.now(), case.spec.name)
 
+    def is_shedding(self, ca: str) -> bool:
+        """Whether a CA has lately answered that it is overloaded, to whatever name."""
+        with self._counting:
+            hold = self._ledger.ailing(ca, self.keeper.clock.now())
+            return hold is not None and not hold.refusing
+
     def ailing_since(self, case: Case) -> datetime | None:
         """Since when the case's CA has been asking everybody to wait, whoever it has told so."""
         with self._counting:

@@ -503,23 +503,43 @@ def test_a_ca_that_never_decides_on_one_name_holds_up_no_other_and_is_told(asked
     assert world.dns.records == set()
 
 
-def test_a_ca_that_is_busy_for_a_moment_is_asked_again_in_the_same_run_by_all_others() -> None:
-    world, calls = World(), iter(range(10_000))
+def with_a_busy_ca(world: World, every: int, retry_after: float) -> Keeper:
+    """A keeper whose CA answers 503 to every so many requests."""
+    calls = iter(range(10_000))
 
     def busy(method: Any) -> Any:
         def call(*arguments: Any) -> Any:
-            if next(calls) % 25 == 24:
-                raise AuthorityError("busy", kind="serverInternal", status=503, retry_after=5.0)
+            if next(calls) % every == every - 1:
+                raise AuthorityError("busy", kind="serverInternal", status=503, retry_after=retry_after)
             return method(*arguments)
 
         return call
 
     methods = ("new_order", "authorization", "answer", "fetch_order", "finalize", "download")
-    keeper = with_authority(world, **{one: busy(getattr(world.authority, one)) for one in methods})
+    return with_authority(world, **{one: busy(getattr(world.authority, one)) for one in methods})
 
-    outcomes = tick(keeper, TWENTY).outcomes
+
+def test_a_ca_that_is_busy_for_a_moment_is_asked_again_in_the_same_run_by_all_others() -> None:
+    outcomes = tick(with_a_busy_ca(World(), 25, 5.0), TWENTY).outcomes
 
     assert Counter(one.outcome for one in outcomes)["renewed"] >= 15  # all but those who met it themselves
+
+
+def test_a_ca_that_sheds_load_for_hours_issues_for_a_few_names_in_each_run_and_not_for_none() -> None:
+    world = World()
+    hundred = [CertificateSpec(f"n{n:03}", (f"n{n:03}.example.com",), CA) for n in range(100)]
+    renewed = []
+    for _ in range(6):
+        outcomes = tick(with_a_busy_ca(world, 20, 120.0), hundred).outcomes
+        renewed.append(Counter(one.outcome for one in outcomes)["renewed"])
+        world.clock.later(timedelta(hours=1))
+    batches = world.dns.batches
+
+    tick(world.keeper(), hundred)
+
+    assert min(renewed[1:]) >= 5
+    assert len(world.authority.issued) == world.authority.new_orders == 100
+    assert world.dns.batches <= batches + 20
 
 
 def test_a_ca_that_does_not_answer_is_not_waited_for_by_one_name_after_the_other() -> None:
