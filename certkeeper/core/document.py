@@ -95,7 +95,7 @@ def parse_object(data: bytes) -> dict[str, object]:
     if len(data) > LARGEST:
         raise DocumentError(f"the document has more than {LARGEST} bytes")
     try:
-        fields = json.loads(data.decode("utf-8"))
+        fields = json.loads(data.decode())
     except (ValueError, RecursionError):
         # "from None": a JSON error quotes its input, which may hold a private key.
         raise DocumentError("the document is not JSON in UTF-8") from None

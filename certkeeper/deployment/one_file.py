@@ -110,7 +110,8 @@ def shrunk(words: Sequence[str], more: Mapping[str, object] | None = None) -> st
     tree = ast.fix_missing_locations(_Percent().visit(tree))
     _rename(tree)
     first = f"# certkeeper-pull {__version__}, shrunk; the text to read is certkeeper/client"
-    return "\n".join([_SHEBANG.strip(), first, *_one_liners([*_tight(ast.unparse(tree))])]) + "\n"
+    text = "\n".join(map(_without_parentheses, ast.unparse(tree).split("\n")))
+    return "\n".join([_SHEBANG.strip(), first, *_one_liners([*_tight(text)])]) + "\n"
 
 
 def _parted(source: str, used: set[str]) -> tuple[set[str], str]:
@@ -255,6 +256,28 @@ def _shorten(places: list[tuple[ast.AST, str]], wanted: set[str], names: Iterato
 def _short_names(first: str, taken: set[str]) -> Iterator[str]:
     pool = (one + other for other, one in product(["", *ascii_letters, *digits], first))
     return (word for word in pool if word not in taken)
+
+
+def _without_parentheses(line: str) -> str:
+    """A line of a program without those that it means the same without."""
+    meant = _meaning(line)
+    for begin in [n for n, letter in enumerate(line) if letter == "("]:
+        end = begin + 1
+        while line.count("(", begin, end) > line.count(")", begin, end) and end < len(line):
+            end += 1
+        without = f"{line[:begin]} {line[begin + 1 : end - 1]} {line[end:]}"  # as long as before
+        line = without if meant and _meaning(without) == meant else line
+    return line
+
+
+def _meaning(line: str) -> str:
+    """What Python reads in a line, be it the first of a block; "" for one without a meaning of its own, like `try:`."""
+    line = line.strip()
+    before = "if 0:pass\n" if line.startswith(("elif ", "else:")) else "try:pass\n" if line.startswith("except") else ""
+    try:
+        return ast.dump(ast.parse(before + line + " pass" * line.endswith(":")))
+    except SyntaxError:
+        return ""
 
 
 def _tight(text: str) -> Iterator[str]:
