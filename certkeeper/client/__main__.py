@@ -38,6 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         complain(error)
         return 1
+    except KeyboardInterrupt:
+        complain(CertkeeperError("interrupted"))
+        return 130
 
 
 if __name__ == "__main__":

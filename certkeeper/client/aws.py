@@ -46,7 +46,7 @@ class Aws:
         self.credentials: Credentials | None = None  # None again: asked for at the next call
         self.contexts: dict[str | None, ssl.SSLContext] = {}
         self.connections: dict[str, Connection] = {}
-        self.clock_offset: float | None = None
+        self.clock_offset = 0.0  # from the monotonic clock to AWS's, if ours is wrong
 
     def document(self, bucket: str, object_key: str, etag: str) -> tuple[bytes, str] | None:
         """(bytes, ETag) of an object; None if it still has this ETag. Raises StoreError."""
@@ -67,7 +67,7 @@ class Aws:
                 # It comes back in a header: one that cannot be sent must not stop all later pulls.
                 return answer.body, etag if etag.isascii() and etag.isprintable() else ""
             there = answer.headers.get("x-amz-bucket-region", region)
-            if self.bucket_region or answer.status not in (301, 400) or there == region or not is_region(there):
+            if self.bucket_region or answer.status not in (301, 307, 400) or there == region or not is_region(there):
                 raise _refused(f"s3://{bucket}/{object_key}", answer)
             self.bucket_region = there
 
@@ -127,7 +127,7 @@ class Aws:
         credentials = self._credentials()
 
         def ask(connection: Connection) -> Answer:
-            moment = time.time() + (self.clock_offset or 0.0)
+            moment = time.monotonic() + self.clock_offset if self.clock_offset else time.time()
             named = dict(headers, host=connection.host_header)
             ready = signed(method, path, named, body, credentials, scope, moment)
             ready["user-agent"] = f"certkeeper-pull/{__version__}"
@@ -165,18 +165,19 @@ class Aws:
         raise NotYet(f"{connection.host} {trouble}")
 
     def _clock_was_wrong(self, answer: Answer, code: str) -> bool:
-        """Whether a refusal may be due to our clock; if so, go by the server's from now on. Once."""
-        if self.clock_offset is not None or not any(word in code for word in ("Skewed", "Signature", "Expired")):
+        """Whether a refusal may be due to our clock; if so, go by the server's from now on, even once ours is set."""
+        if self.clock_offset or not any(word in code for word in ("Skewed", "Signature", "Expired")):
             return False
         try:
             _, day, month, year, clock, _ = answer.headers.get("date", "").split()
-            offset = seconds_at(day, month, year, clock) - time.time()
+            now = seconds_at(day, month, year, clock)
         except ValueError:
             return False
-        if abs(offset) < 60:
+        ahead = time.time() - now
+        if abs(ahead) < 60:
             return False
-        self.clock_offset = offset
-        self.say(f"this machine's clock is off by {-offset:.0f} s ({code}); signing by the server's")
+        self.clock_offset = now - time.monotonic()
+        self.say(f"this machine's clock is off by {ahead:.0f} s ({code}); signing by the server's")
         return True
 
     def _credentials(self) -> Credentials:

@@ -284,6 +284,31 @@ def test_a_wrong_clock_is_set_by_the_servers_once_and_said(instance: Instance, o
     assert instance.aws.count("GET") == 2
 
 
+def test_a_wrong_clock_may_be_set_while_we_wait(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        off = -3600.0
+        sleep, monotonic = time.sleep, time.monotonic
+
+        def time(self) -> float:
+            return time.time() + self.off
+
+    clock = Clock()
+    monkeypatch.setattr("certkeeper.client.aws.time", clock)
+    instance.store(issue("example.com"))
+
+    def late(seen: Seen) -> Reply | None:
+        if len(instance.aws.requests) != 2:
+            return None
+        clock.off = 0.0
+        return 404, {}, b""
+
+    instance.aws.interfere = late
+
+    run = instance.pull("--wait", "5")
+
+    assert (run.code, len(instance.aws.requests)) == (0, 4), run.err
+
+
 def test_a_clock_that_stays_refused_ends_in_an_error(instance: Instance) -> None:
     instance.aws.interfere = lambda seen: (
         403,
@@ -297,7 +322,7 @@ def test_a_clock_that_stays_refused_ends_in_an_error(instance: Instance) -> None
     assert len(instance.aws.requests) == 2
 
 
-@pytest.mark.parametrize("status", [301, 400])
+@pytest.mark.parametrize("status", [301, 307, 400])
 def test_a_bucket_in_another_region_is_followed_there(instance: Instance, status: int) -> None:
     instance.aws.regions = ("eu-west-1", "us-west-2")
     instance.store(issue("example.com"))
@@ -573,6 +598,17 @@ def test_at_boot_the_first_name_is_waited_for(instance: Instance) -> None:
     run = two_names(instance, "--boot")
 
     assert [line.split()[:2] for line in run.out.splitlines()] == [["a.test", "installed"]]
+
+
+def test_a_wait_that_is_interrupted_says_so_in_a_line(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+
+    run = instance.pull("--wait", "60")
+
+    assert (run.code, run.err.splitlines()[1:]) == (130, ["certkeeper-pull: error: interrupted"])
 
 
 def test_a_document_that_is_wrong_is_not_waited_for(instance: Instance) -> None:
