@@ -14,6 +14,7 @@ from certkeeper.core.errors import SettingsError
 
 _HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_:[]")
 _LONGEST_HEAD = 32 * 1024
+_OPENING = 1.2  # seconds for one address: S3 has up to eight, and where no way leads there, none of them answers
 _ALL = 50  # roots in a folder: beside a bundle it may hold a few of the machine's own instead
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
@@ -87,8 +88,9 @@ class Connection:
         try:
             if self.socket is None:
                 host = self.host.encode()  # of a text both calls would make IDNA, whose tables are dear to import
-                self.socket = socket.create_connection((host, self.port), self.seconds)  # type: ignore[arg-type] # bytes will do
+                self.socket = socket.create_connection((host, self.port), _OPENING)  # type: ignore[arg-type] # bytes will do
                 self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a handshake takes longer
+                self.socket.settimeout(self.seconds)
                 if self.context is not None:
                     self.socket = self.context.wrap_socket(self.socket, server_hostname=host)
             self.socket.settimeout(self.seconds)

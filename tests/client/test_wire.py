@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -123,6 +123,24 @@ def test_a_server_that_stops_late_does_not_get_a_new_deadline() -> None:
         taken = time.monotonic() - begun
 
     assert taken < 1.4
+
+
+def test_many_addresses_that_do_not_answer_take_little_longer_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, ExitStack() as stack:
+        for _ in range(4):  # more than its queue takes: from now on nobody is let in, and nobody is told
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", full.getsockname())
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [address] * 8)
+        monkeypatch.setattr("certkeeper.client.wire._OPENING", 0.05, raising=False)
+        begun = time.monotonic()
+
+        with pytest.raises(OSError):  # noqa: PT011 - a time-out by whatever name
+            ask("http://127.0.0.1:1", seconds=1.0)
+        taken = time.monotonic() - begun
+
+    assert taken < 4.0
 
 
 def test_a_redirect_is_an_answer_like_any_other() -> None:
