@@ -55,7 +55,7 @@ class Place:
         self.new, self.staging = f"{into}/live/.{name}.new", f"{self.archive}/.staging"
         self.state_file, self.mark = f"{self.archive}/state.json", f"{self.archive}/reload-pending"
         for folder in (f"{into}/live", f"{into}/archive", self.archive):
-            if os.path.lexists(folder) and (os.path.islink(folder) or not os.path.isdir(folder)):
+            if os.path.lexists(folder) and not _is_folder(folder):
                 raise CertkeeperError(f"{folder} is a link or not a folder", "move it away")
         if os.path.lexists(self.live) and not self.current() and not _is_folder(self.live):
             raise CertkeeperError(f"{self.live} is neither ours nor a folder of certbot's", "move it away")
@@ -99,9 +99,12 @@ class Place:
         return state if state.get("folder") == self.current() else {}
 
     def note(self, state: dict[str, object]) -> None:
-        """Not made durable: what is lost or torn costs one more request."""
-        _write(f"{self.archive}/.new", json.dumps(state, sort_keys=True).encode(), durable=False)
-        os.rename(f"{self.archive}/.new", self.state_file)
+        """Not made durable, nor an error: what is lost, torn or not written costs one more request."""
+        try:
+            _write(f"{self.archive}/.new", json.dumps(state).encode(), durable=False)
+            os.rename(f"{self.archive}/.new", self.state_file)
+        except OSError:
+            pass
 
     def put(self, serial_number: str, files: dict[str, bytes]) -> str:
         """Write a new folder of the archive."""
@@ -201,7 +204,7 @@ def _make_folder(path: str, mode: int, group: int = -1) -> None:
     if group >= 0 and now.st_gid != group:
         os.chown(path, -1, group)
     if mode & ~now.st_mode:
-        os.chmod(path, stat.S_IMODE(now.st_mode) | mode)
+        os.chmod(path, now.st_mode | mode)
 
 
 def _read(path: str) -> bytes:

@@ -42,7 +42,11 @@ class Pull:
         # Two pulls at once would trip over each other's half-written folders. Not the folder itself is locked: whoever
         # may read it could hold that lock, and pulls up for good.
         lock = os.open(f"{self.options.into}/.certkeeper-lock", os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.say("waiting for another pull")
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.lexists(self.scratch):
             os.unlink(self.scratch)  # of a pull that was killed
         try:
@@ -117,8 +121,8 @@ class Pull:
         whole = held is not None and self._is_whole(place, files)
         version = str(state.get("etag", "")) if whole and state.get("from") == options.source else ""
         if options.bucket:
-            folder = f"{options.prefix}/" if options.prefix else ""
-            fetched = self.aws.document(options.bucket, f"{folder}certificates/{place.name}", version)
+            above = f"{options.prefix}/" if options.prefix else ""
+            fetched = self.aws.document(options.bucket, f"{above}certificates/{place.name}", version)
         else:
             fetched = self.aws.secret(f"{options.prefix}/{place.name}", version)
         if fetched is None:
@@ -137,7 +141,7 @@ class Pull:
         chain = blocks(str(document["fullchain_pem"]), "CERTIFICATE")
         note: dict[str, object] = {"etag": fetched[1], "from": options.source, "revision": revision}
         if held is not None and whole and "".join(chain).encode() == files["fullchain.pem"]:
-            place.note(dict(note, folder=place.current()))
+            place.note({**note, "folder": place.current()})
             return held, "unchanged"
         proven, private_key = self._opened(place, held, document, chain)
         before = place.current()
@@ -146,7 +150,7 @@ class Pull:
         folder = place.put(proven.serial_number, self._files(chain, private_key))
         place.set_pending(before)  # before the flip: whoever is killed after it leaves word that a reload is due
         aside = place.flip(folder)
-        place.note(dict(note, folder=folder))
+        place.note({**note, "folder": folder})
         if aside:
             self.say(f"{place.name}: certbot's folder is kept as {aside}; certbot does not renew it any more")
         return proven, "installed"

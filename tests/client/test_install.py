@@ -7,6 +7,7 @@ import fcntl
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -235,6 +236,26 @@ def test_two_pulls_at_once_take_turns(instance: Instance) -> None:
 
 
 @pytest.mark.timeout(20)
+def test_a_pull_says_that_it_waits_for_another(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance.store(issue("example.com"))
+    instance.into.mkdir()
+    holding = os.open(instance.into / ".certkeeper-lock", os.O_RDONLY | os.O_CREAT)
+    fcntl.flock(holding, fcntl.LOCK_EX)
+    complete = print
+
+    def end_the_other(*words: object, **how: Any) -> None:
+        complete(*words, **how)
+        fcntl.flock(holding, fcntl.LOCK_UN)
+
+    monkeypatch.setattr("builtins.print", end_the_other)
+
+    run = instance.pull("--for", "example.com")
+
+    os.close(holding)
+    assert (run.code, run.err) == (0, "certkeeper-pull: waiting for another pull\n")
+
+
+@pytest.mark.timeout(20)
 def test_who_may_only_read_the_folder_cannot_hold_up_a_pull(instance: Instance) -> None:
     instance.store(issue("example.com"))
     instance.into.mkdir()
@@ -344,6 +365,26 @@ def test_a_disk_that_takes_nothing_leaves_the_last_good_pair(
     assert os.strerror(number) in run.err
     assert before["privkey.pem"] == good.private_key_pem
     assert (again.code, again.out.split()[1:3]) == (0, ["installed", newer.serial_number])
+
+
+def test_what_is_installed_is_told_so_though_nothing_could_be_noted_about_it(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.store(issue("example.com"))
+    rename = os.rename
+
+    def full(old: str, new: str) -> None:
+        if new.endswith("state.json"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", full)
+        run = instance.pull(*instance.reload)
+    again = instance.pull(*instance.reload)
+
+    assert (run.code, run.out.split()[1]) == (0, "installed"), run.err
+    assert (again.code, again.out.split()[1], len(instance.reloads)) == (0, "unchanged", 1)
 
 
 def in_memory(file: int) -> bool:

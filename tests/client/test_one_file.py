@@ -126,8 +126,8 @@ def test_the_one_file_is_deterministic_and_small() -> None:
     text = one_file()
 
     assert text == one_file()
-    assert text.count("\n") <= 1620
-    assert len(zlib.compress(text.encode(), 9)) <= 23_600
+    assert text.count("\n") <= 1640
+    assert len(zlib.compress(text.encode(), 9)) <= 23_700
 
 
 def test_the_shrunk_form_is_deterministic_and_takes_no_other_command_line(instance: Instance) -> None:
