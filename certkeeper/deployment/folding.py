@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 _CALLABLE = {"bool": bool, "len": len, "max": max, "str": str}
@@ -17,8 +17,9 @@ _NO_NODES = (
     *("arg", "asname", "attr", "conversion", "ctx", "id", "is_async", "kind", "level", "module", "name", "op", "ops"),
     *("simple", "type_comment"),
 )
+_OF_WORDS = (ast.Constant, ast.Global, ast.Nonlocal)
 _PARTS = {
-    kind: tuple(field for field in kind._fields if field not in _NO_NODES and kind is not ast.Constant)
+    kind: () if kind in _OF_WORDS else tuple(field for field in kind._fields if field not in _NO_NODES)
     for kind in vars(ast).values()
     if isinstance(kind, type) and issubclass(kind, ast.AST)
 }
@@ -33,26 +34,52 @@ def fold(tree: ast.Module, known: Mapping[str, object], also_foreign: Collection
     `self.options.into`, and of calls, like `units()`, whatever their arguments. `also_foreign` are names of methods and
     attributes that objects of others have as well: they are left alone. Functions need no annotations.
     """
-    before = ""
-    while (now := ast.dump(tree)) != before:
+    before: list[type[ast.AST]] = []
+    expressions = _Fold(known)
+    while (now := _kinds(tree)) != before:
         before = now
-        _Fold(known).visit(tree)
+        expressions.visit(tree)
         _drop_unused(tree, also_foreign)
-        _pass_on_arguments(tree, also_foreign)
-        _pass_on_attributes(tree, also_foreign)
-        _pass_on_variables(tree)
+        words = _Words(tree)
+        _pass_on_arguments(tree, also_foreign, words)
+        _pass_on_attributes(tree, also_foreign, words)
+        _pass_on_variables(tree, words)
     ast.fix_missing_locations(tree)
+
+
+class _Transformer(ast.NodeTransformer):
+    """The same in half the time: it looks at nothing that holds no nodes."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return node
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        for field in _PARTS[type(node)]:
+            value = getattr(node, field)
+            if type(value) is list:
+                left: list[ast.AST | None] = []
+                for one in value:
+                    found = self.visit(one) if one is not None else None
+                    if type(found) is list:
+                        left += found
+                    elif found is not None or one is None:
+                        left.append(found)
+                value[:] = left
+            elif value is not None:
+                setattr(node, field, self.visit(value))
+        return node
 
 
 # ---- expressions, and the statements that depend on them
 
 
-class _Fold(ast.NodeTransformer):
+class _Fold(_Transformer):
     """One pass over all of them."""
 
     def __init__(self, known: Mapping[str, object]) -> None:
         self.known = known
         self.words = {text.removesuffix("()").rpartition(".")[2] for text in known}
+        self.before: dict[ast.AST, list[type[ast.AST]]] = {}
 
     def visit(self, node: ast.AST) -> Any:
         folded = super().visit(node)
@@ -66,6 +93,14 @@ class _Fold(ast.NodeTransformer):
             return None
         text = f"{word}()" if isinstance(node, ast.Call) else ast.unparse(node).removeprefix("self.")
         return _literal(self.known[text]) if text in self.known else None
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Not again if the last pass changed nothing, nor anybody else."""
+        now = _kinds(node)
+        if now != self.before.get(node):
+            self.before[node] = now
+            self.generic_visit(node)
+        return node
 
     def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
         node.value = self.visit(node.value)
@@ -163,7 +198,7 @@ def _assigned(target: ast.expr, value: ast.expr) -> ast.Assign:
 
 def _touches(target: ast.expr, later: list[ast.expr]) -> bool:
     """Whether it can make a difference to these expressions that something is assigned before."""
-    asked = {_name(one) for value in later for one in _walk(value)}
+    asked = {_name(one) for value in later for one in walk(value)}
     return _name(target) in asked or (not isinstance(target, ast.Name) and not all(map(_is_pure, later)))
 
 
@@ -235,21 +270,25 @@ def _value(node: ast.expr) -> object:
 
 
 def _is_pure(node: ast.AST) -> bool:
-    return all(not isinstance(one, ast.Call) or _name(one.func) in _HARMLESS for one in _walk(node))
+    return all(not isinstance(one, ast.Call) or _name(one.func) in _HARMLESS for one in walk(node))
 
 
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """All that can have a name in it or around it; much faster than `ast.walk`, and in another order."""
-    left = [node]
-    while left:
-        one = left.pop()
-        yield one
+def walk(node: ast.AST) -> list[ast.AST]:
+    """All that can have a name in it or around it; in the order of `ast.walk`, and much faster."""
+    found = [node]
+    for one in found:  # which grows meanwhile
         for field in _PARTS[type(one)]:
             value = getattr(one, field)
             if type(value) is list:
-                left += [item for item in value if item is not None]
+                found += [item for item in value if item is not None]
             elif value is not None:
-                left.append(value)
+                found.append(value)
+    return found
+
+
+def _kinds(node: ast.AST) -> list[type[ast.AST]]:
+    """By which it is seen whether anything was changed: whatever is folded becomes fewer nodes or other ones."""
+    return [type(one) for one in walk(node)]
 
 
 def _name(node: ast.AST) -> str:
@@ -277,29 +316,26 @@ def _scopes(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef, bool]]:
 
 
 class _Words:
-    """Where the words of a scope are set and asked for."""
+    """Where the words of a scope are set and asked for, and what of it is called."""
 
     def __init__(self, scope: ast.AST) -> None:
-        self.set: Counter[str] = Counter()
-        self.asked: Counter[str] = Counter()
-        for one in _walk(scope):
-            kind = type(one)
-            if kind is ast.Name or kind is ast.Attribute:
-                (self.asked if isinstance(one.ctx, ast.Load) else self.set)[_name(one)] += 1  # type: ignore[attr-defined] # by its kind
-            elif kind is ast.arg:
-                self.set[one.arg] += 1  # type: ignore[attr-defined] # by its kind
-            elif kind is ast.ExceptHandler and one.name:  # type: ignore[attr-defined] # by its kind
-                self.set[one.name] += 1  # type: ignore[attr-defined] # by its kind
+        self.calls: defaultdict[str, list[ast.Call]] = defaultdict(list)
+        found: tuple[list[str], list[str]] = [], []
+        for one in walk(scope):
+            if isinstance(one, (ast.Name, ast.Attribute)):
+                found[isinstance(one.ctx, ast.Load)].append(_name(one))
+            elif isinstance(one, ast.Call):
+                self.calls[_name(one.func)].append(one)
+            elif isinstance(one, ast.arg):
+                found[False].append(one.arg)
+            elif isinstance(one, ast.ExceptHandler) and one.name:
+                found[False].append(one.name)
+        self.set, self.asked = Counter(found[False]), Counter(found[True])
 
 
-def _pass_on_arguments(tree: ast.Module, also_foreign: Collection[str]) -> None:
+def _pass_on_arguments(tree: ast.Module, also_foreign: Collection[str], words: _Words) -> None:
     """A parameter that is the same constant in every call is none; nor is one that nothing asks for."""
-    calls: defaultdict[str, list[ast.Call]] = defaultdict(list)
-    for node in _walk(tree):
-        if isinstance(node, ast.Call):
-            calls[_name(node.func)].append(node)
-    words = _Words(tree)
-    scopes = list(_scopes(tree))
+    scopes, calls = list(_scopes(tree)), words.calls
     for name, function, with_self in scopes:
         only_called = len(calls[name]) == words.asked[name] and not words.set[name]
         alone = [one for one, _, _ in scopes].count(name) == 1 and name.lstrip(".") not in also_foreign
@@ -342,30 +378,27 @@ def _without_parameter(function: ast.FunctionDef, parameter: str) -> None:
     del function.args.args[default]
 
 
-def _pass_on_attributes(tree: ast.Module, also_foreign: Collection[str]) -> None:
+def _pass_on_attributes(tree: ast.Module, also_foreign: Collection[str], words: _Words) -> None:
     """An attribute that is set once, and to a constant, is that constant."""
-    words = _Words(tree)
     starts = [function for _, function, _ in _scopes(tree) if function.name == "__init__"]
     found = [constant for function in starts for constant in _constants(function.body)]
     ours = {name: value for name, value in found if name[0] == "." and name[1:] not in also_foreign}
     _Replace({name: value for name, value in ours.items() if words.set[name] == 1}).visit(tree)
 
 
-def _pass_on_variables(tree: ast.Module) -> None:
+def _pass_on_variables(tree: ast.Module, words: _Words) -> None:
     """So is a variable of a function; and one of the module, if it is asked for once or short."""
     for _, function, _ in _scopes(tree):
-        words = _Words(function)
-        found = dict(_constants(_walk(function)))
-        _Replace({name: value for name, value in found.items() if words.set[name] == 1 and name[0] != "."}).visit(
-            function
-        )
-    words = _Words(tree)
+        found = {name: value for name, value in _constants(walk(function)) if name[0] != "."}
+        if found:
+            within = _Words(function)
+            _Replace({name: value for name, value in found.items() if within.set[name] == 1}).visit(function)
     found = {name: value for name, value in _constants(tree.body) if words.set[name] == 1 and name[0] != "."}
     cheap = {name for name, value in found.items() if words.asked[name] == 1 or len(ast.unparse(value)) <= _SHORT}
     _Replace({name: value for name, value in found.items() if name in cheap}).visit(tree)
 
 
-def _constants(statements: Iterator[ast.AST] | list[ast.stmt]) -> Iterator[tuple[str, ast.expr]]:
+def _constants(statements: Iterable[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
     for node in statements:
         if (
             isinstance(node, ast.Assign)
@@ -375,7 +408,7 @@ def _constants(statements: Iterator[ast.AST] | list[ast.stmt]) -> Iterator[tuple
             yield _name(node.targets[0]), node.value
 
 
-class _Replace(ast.NodeTransformer):
+class _Replace(_Transformer):
     """Values in place of words, where these are asked for."""
 
     def __init__(self, values: Mapping[str, ast.expr]) -> None:
@@ -409,8 +442,10 @@ def _drop_unused(tree: ast.Module, also_foreign: Collection[str]) -> None:
             node.body = [one for one in node.body if not _is_empty_start(one)]
             _filled(node)
     for _, function, _ in _scopes(tree):
-        local = _Words(function).asked
-        _Without(lambda name, local=local: bool(local[name]) or (name[:1] == "." and is_kept(name))).visit(function)  # type: ignore[misc] # called at once
+        words = _Words(function)
+        unused = {name for name in words.set if not (words.asked[name] or (name[0] == "." and is_kept(name)))}
+        if unused:
+            _Without(unused).visit(function)
 
 
 def _defined(node: ast.stmt) -> list[str]:
@@ -428,11 +463,11 @@ def _is_empty_start(node: ast.stmt) -> bool:
     return pure and isinstance(node, ast.FunctionDef) and node.name == "__init__"
 
 
-class _Without(ast.NodeTransformer):
-    """Without assignments to a name that is not kept, where these do nothing else."""
+class _Without(_Transformer):
+    """Without assignments to these names, where they do nothing else."""
 
-    def __init__(self, is_kept: Callable[[str], bool]) -> None:
-        self.is_kept = is_kept
+    def __init__(self, unused: Collection[str]) -> None:
+        self.unused = unused
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
@@ -440,11 +475,10 @@ class _Without(ast.NodeTransformer):
         return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        names = [_name(one) for one in node.targets]
-        unused = all(name and not self.is_kept(name) for name in names)
+        unused = all(_name(one) in self.unused for one in node.targets)
         return None if unused and _is_pure(node.value) else node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST | None:
         name = _name(node.target)
-        unused = name and name[0] != "." and not self.is_kept(name)
+        unused = name in self.unused and name[0] != "."
         return None if unused and _is_pure(node.value) else node

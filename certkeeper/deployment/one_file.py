@@ -15,7 +15,7 @@ from certkeeper import __version__
 from certkeeper.client.arguments import Options
 from certkeeper.client.aws import suffixes
 from certkeeper.client.timer import units
-from certkeeper.deployment.folding import fold
+from certkeeper.deployment.folding import fold, walk
 
 _PACKAGE = Path(__file__).parent.parent
 # In the order in which they need each other.
@@ -78,11 +78,12 @@ ALSO_FOREIGN = (
 def one_file() -> str:
     """The program's text: the same for the same modules, byte by byte."""
     sources = {module: (_PACKAGE / module).read_text(encoding="utf-8") for module in _MODULES}
-    used = {name for source in sources.values() for name in _names_used(source)}
+    trees = {module: ast.parse(source) for module, source in sources.items()}
+    used = {name for tree in trees.values() for name in _names_used(tree)}
     imports: set[str] = set()
     bodies: list[str] = []
     for module, source in sources.items():
-        found, body = _parted(source, used)
+        found, body = _parted(source, trees[module], used)
         imports |= found
         bodies.append(f"# ---- certkeeper/{module}\n\n{body}")
     ours = f'__version__ = "{__version__}"\n'
@@ -114,12 +115,12 @@ def shrunk(words: Sequence[str], more: Mapping[str, object] | None = None) -> st
     return "\n".join([_SHEBANG.strip(), first, *_one_liners([*_tight(text)])]) + "\n"
 
 
-def _parted(source: str, used: set[str]) -> tuple[set[str], str]:
+def _parted(source: str, tree: ast.Module, used: set[str]) -> tuple[set[str], str]:
     """The imports of the standard library, and the rest without what nobody uses."""
     lines = source.splitlines()
     imports: set[str] = set()
     left_out: set[int] = set()
-    for node in ast.parse(source).body:
+    for node in tree.body:
         begin = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))])
         span = range(begin, (node.end_lineno or begin) + 1)
         if isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -133,10 +134,9 @@ def _parted(source: str, used: set[str]) -> tuple[set[str], str]:
     return imports, _without_wide_gaps(kept)
 
 
-def _names_used(source: str) -> set[str]:
+def _names_used(tree: ast.Module) -> set[str]:
     """Names that are read somewhere, an import of ours not counted."""
-    tree = ast.parse(source)
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} | {"main"}
+    return {node.id for node in walk(tree) if isinstance(node, ast.Name)} | {"main"}
 
 
 def _without_wide_gaps(lines: list[str]) -> str:
@@ -156,7 +156,7 @@ class _Bare(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
         node.returns = None
-        for argument in [one for one in ast.walk(node.args) if isinstance(one, ast.arg)]:
+        for argument in [one for one in walk(node.args) if isinstance(one, ast.arg)]:
             argument.annotation = None
         self.generic_visit(node)
         node.body = node.body or [ast.Pass()]
@@ -226,20 +226,21 @@ def _rename(tree: ast.Module) -> None:
     places = list(_places(tree))
     own = attributes(tree)
     imported = {
-        name.name for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) for name in node.names
+        name.name for node in walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)) for name in node.names
     }
     said = {"main", "__version__", *imported, *_said(tree)}
     taken = {getattr(node, field) for node, field in places} | {"as", "if", "in", "is", "or"}
     methods = [one for node in tree.body if isinstance(node, ast.ClassDef) for one in node.body]
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    objects = [place for place in places if isinstance(place[0], ast.Attribute) or place[0] in methods]
+    on_objects = [isinstance(node, ast.Attribute) or node in methods for node, _ in places]
+    objects = [place for place, is_on_object in zip(places, on_objects, strict=True) if is_on_object]
     _shorten(objects, own - said - {*ALSO_FOREIGN}, _short_names(ascii_letters, taken))
     for function in [*functions, *methods]:
         within = [place for place in _places(function) if not isinstance(place[0], ast.Attribute)][1:]
         local = {getattr(node, field) for node, field in within if _defines(node)}
-        kept = imported | (said & {one.arg for one in ast.walk(function) if isinstance(one, ast.arg)})
+        kept = imported | (said & {one.arg for one in walk(function) if isinstance(one, ast.arg)})
         _shorten(within, local - kept, _short_names(ascii_lowercase, taken))
-    outside = [place for place in places if place not in objects]
+    outside = [place for place, is_on_object in zip(places, on_objects, strict=True) if not is_on_object]
     _shorten(outside, {_defined(node) for node in tree.body} - said, _short_names(ascii_uppercase, taken))
 
 
@@ -313,7 +314,7 @@ def _is_word(letter: str) -> bool:
 def _places(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
     """Every place where a word of the program stands: (node, its field)."""
     fields = {ast.Name: "id", ast.Attribute: "attr", ast.arg: "arg", ast.FunctionDef: "name", ast.ClassDef: "name"}
-    for node in ast.walk(tree):
+    for node in walk(tree):
         field = fields.get(type(node), "name" if isinstance(node, ast.ExceptHandler) and node.name else "")
         if field:
             yield node, field
@@ -322,7 +323,7 @@ def _places(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
 def attributes(tree: ast.Module) -> set[str]:
     """The methods and attributes that are set here, be it on objects of others."""
     methods = {one for node in tree.body if isinstance(node, ast.ClassDef) for one in map(_defined, node.body)}
-    return methods | {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _defines(node)}
+    return methods | {node.attr for node in walk(tree) if isinstance(node, ast.Attribute) and _defines(node)}
 
 
 def _defines(node: ast.AST) -> bool:
@@ -331,7 +332,7 @@ def _defines(node: ast.AST) -> bool:
 
 def _said(tree: ast.Module) -> Iterator[str]:
     """Words that are said to others as keywords and by getattr."""
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.keyword) and node.arg:
             yield node.arg
         elif isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr":

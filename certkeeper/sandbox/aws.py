@@ -23,6 +23,7 @@ from moto.core.base_backend import BackendDict
 from moto.core.model_instances import reset_model_data
 from moto.iam.access_control import PermissionResult
 from moto.kms import models as kms_models
+from moto.kms.utils import generate_private_key
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.models import FakeBucket
 
@@ -47,6 +48,10 @@ CRYPTOGRAPHIC = frozenset(
 setattr(FakeBucket, "get_permission", lambda bucket, action, resource: PermissionResult.NEUTRAL)  # noqa: B010 - mypy
 # moto's ciphertexts have no room for the "mrk-" in the id of a key of several Regions, and could not be decrypted.
 setattr(kms_models, "generate_key_id", lambda several: str(uuid4()))  # noqa: B010 - mypy
+# moto makes an RSA key pair for a symmetric key as well, which takes longer than all else about it and is of no use.
+setattr(  # noqa: B010 - mypy
+    kms_models, "generate_private_key", lambda spec: None if spec == "SYMMETRIC_DEFAULT" else generate_private_key(spec)
+)
 # For every request moto looks through its folder twice, which takes as long as to answer the request.
 MOTO_FOLDERS = frozenset(backends.list_of_moto_modules())
 setattr(backends, "list_of_moto_modules", lambda: MOTO_FOLDERS)  # noqa: B010 - mypy
