@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -14,7 +15,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from certkeeper import config
 from certkeeper.core.errors import SettingsError
@@ -253,6 +254,9 @@ class _Deferred:
 
 def new_aws() -> Aws:
     """AWS as this process is configured for it. Making one takes a good part of a short run, so a door makes one."""
+    # Of pyOpenSSL botocore wants nothing but the standard library's SSLContext, which it takes from there otherwise;
+    # and with it all of cryptography would be loaded, which a run that renews nothing has no use for.
+    sys.modules.setdefault("urllib3.contrib.pyopenssl", cast("Any", None))
     from certkeeper.adapters.aws_clients import Aws
 
     return Aws()
