@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from threading import Lock
 from typing import Any, cast
@@ -10,24 +11,14 @@ import boto3
 import botocore
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 from botocore.handlers import add_expect_header
 from botocore.utils import parse_timestamp
 
 from certkeeper import __version__
+from certkeeper.adapters.aws_refusals import AGAIN, NO_BUCKET, Refused, code_of, hint_for
 from certkeeper.core.errors import DnsError, SettingsError, StoreError
 
-AGAIN = "sign in to AWS again"
-HINTS = {
-    "ExpiredToken": AGAIN,
-    "ExpiredTokenException": AGAIN,
-    "TokenRetrievalError": AGAIN,
-    "UnauthorizedSSOTokenError": AGAIN,
-    "SSOTokenLoadError": "sign in to AWS: aws sso login",
-    "InvalidClientTokenId": "check the AWS credentials",
-    "SignatureDoesNotMatch": "check the AWS credentials",
-    "NoRegionError": "set AWS_REGION, or a region in the AWS profile",
-}
 CONNECTIONS = 20
 CONNECT_SECONDS, READ_SECONDS = 4, 8
 
@@ -52,7 +43,11 @@ class Aws:
         with self._lock:
             if (service, region) not in self._clients:
                 try:
-                    self._session = self._session or boto3.session.Session(botocore_session=_session())
+                    self._session = self._session or boto3.session.Session(
+                        # Botocore does not know this variable, which all other AWS tools read.
+                        botocore_session=_session(),
+                        region_name=os.environ.get("AWS_REGION") or None,
+                    )
                     how = _config(service, patience, tries)
                     self._clients[service, region] = self._session.client(service, region_name=region, config=how)
                 except (BotoCoreError, ValueError) as error:
@@ -83,9 +78,9 @@ class Aws:
     def _route53_as(self, role_arn: str) -> Any:
         try:
             answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="certkeeper")
-        except (ClientError, BotoCoreError) as error:
+        except Refused as error:
             raise DnsError(
-                f"the role {role_arn} cannot be assumed: {_code(error)}",
+                f"the role {role_arn} cannot be assumed: {code_of(error)}",
                 "give this role sts:AssumeRole on that one, and name this role in that one's trust policy",
             ) from None
         given = answer["Credentials"]
@@ -98,10 +93,10 @@ class Aws:
         try:
             answer = self.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=owner)
             return str(answer["ResponseMetadata"]["HTTPHeaders"]["x-amz-bucket-region"])
-        except (ClientError, BotoCoreError, KeyError) as error:
+        except (*Refused, KeyError) as error:
             raise StoreError(
-                f"S3 does not say in which region s3://{bucket} lies: {_code(error)}",
-                HINTS.get(_code(error), "check that the bucket is there, and that this role has s3:ListBucket on it"),
+                f"S3 does not say in which region s3://{bucket} lies: {code_of(error)}",
+                hint_for(error, {"404": NO_BUCKET}, "check that this role has s3:ListBucket on it, and whose it is"),
             ) from None
 
     def environment(self) -> dict[str, str]:
@@ -111,7 +106,7 @@ class Aws:
             credentials = self._session.get_credentials()
             given = credentials.get_frozen_credentials() if credentials else None
         except BotoCoreError as error:
-            raise SettingsError(f"AWS is not configured: {_code(error)}", AGAIN) from None
+            raise SettingsError(f"AWS is not configured: {code_of(error)}", AGAIN) from None
         if given is None:
             raise SettingsError("there are no AWS credentials", "set AWS_PROFILE, or sign in to AWS")
         found = {
@@ -129,14 +124,10 @@ class Aws:
         try:
             self._account = str(self.client("sts").get_caller_identity()["Account"])
             return self._account
-        except (ClientError, BotoCoreError) as error:
+        except Refused as error:
             raise StoreError(
-                f"AWS does not say which account these credentials belong to: {_code(error)}",
-                HINTS.get(
-                    _code(error),
-                    "configure AWS credentials (a profile, a role or environment variables); "
-                    "or set bucket_owner in the settings",
-                ),
+                f"AWS does not say which account these credentials belong to: {code_of(error)}",
+                hint_for(error, {}, "check the AWS credentials; or set bucket_owner in the settings"),
             ) from None
 
 
@@ -168,7 +159,3 @@ def _config(service: str, patience: int | None = None, tries: int | None = None)
         user_agent=f"certkeeper/{__version__} botocore/{botocore.__version__}",
         max_pool_connections=CONNECTIONS,
     )
-
-
-def _code(error: Exception) -> str:
-    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__

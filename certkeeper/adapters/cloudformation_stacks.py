@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
+from certkeeper.adapters.aws_refusals import Refused, code_of, hint_for
 from certkeeper.core.stacks import Change, ChangeSet, Drift, Event, Stack, StackError
 
-Refused = (ClientError, BotoCoreError)
 LOOK_EVERY = 0.5
 LONGEST_LOOK = 180  # seconds
 NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
@@ -18,8 +18,6 @@ OVERTAKEN = "somebody else is changing it: deploy again, which waits for that an
 HINTS = {
     "AccessDenied": "the role that deploys lacks rights on CloudFormation (docs/iam.md, Deployer)",
     "InsufficientCapabilitiesException": "this is a defect; please report it",
-    "ExpiredToken": "sign in to AWS again",
-    "NoCredentialsError": "configure AWS credentials (a profile, a role or environment variables)",
     "LimitExceededException": "the account has as many stacks as its quota allows",
     # What was proposed is void once another change of the stack has begun.
     "ChangeSetNotFound": OVERTAKEN,
@@ -183,11 +181,13 @@ def _drift(said: Any) -> Drift:
 
 
 def _stack_error(what: str, name: str, error: Exception) -> StackError:
-    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+    code = code_of(error)
     # Unlike other services' answers, what CloudFormation says of a template quotes nothing that is secret.
     said = f": {error.response['Error']['Message']}" if isinstance(error, ClientError) and code in SAYS_WHY else ""
     otherwise = OVERTAKEN if "_IN_PROGRESS" in said else "check the credentials, the region and the network"
-    return StackError(f"CloudFormation could not be {what} the stack {name}: {code}{said}", HINTS.get(code, otherwise))
+    return StackError(
+        f"CloudFormation could not be {what} the stack {name}: {code}{said}", hint_for(error, HINTS, otherwise)
+    )
 
 
 SAYS_WHY = ("ValidationError", "InsufficientCapabilitiesException", "AlreadyExistsException", "TokenAlreadyExists")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from certkeeper.adapters.aws_refusals import Refused
 
 
 class FunctionLog:
@@ -26,7 +26,7 @@ class FunctionLog:
                 logGroupName=self._group, startTime=self._since
             )
             events = [one for page in pages for one in page["events"]]
-        except (ClientError, BotoCoreError):
+        except Refused:
             return []
         new = [one for one in events if one["eventId"] not in self._seen]
         self._seen.update(one["eventId"] for one in new)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from certkeeper.adapters.aws_refusals import Refused, code_of, hint_for
 from certkeeper.core.errors import RightsError
 
 ACTION = "route53:ChangeResourceRecordSets"
@@ -31,10 +30,10 @@ class SimulatedRights:
             )
         try:
             return any(self._allowed(role_arn, zone, name) for name in names)
-        except (ClientError, BotoCoreError) as error:
-            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        except Refused as error:
             raise RightsError(
-                f"IAM does not say what {role_arn} may do: {code}", HINTS.get(code, "try again later")
+                f"IAM does not say what {role_arn} may do: {code_of(error)}",
+                hint_for(error, HINTS, "try again later"),
             ) from None
 
     def _allowed(self, role_arn: str, zone: str, name: str) -> bool:

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from certkeeper.adapters.aws_refusals import Refused, code_of, hint_for
 from certkeeper.core.errors import SealingError
 from certkeeper.core.model import Sealed
 
@@ -36,7 +35,7 @@ class KmsSealer:
     def seal(self, clear: bytes, context: Mapping[str, str]) -> Sealed:
         try:
             answer = self._kms.encrypt(KeyId=self._kms_key, Plaintext=clear, EncryptionContext=dict(context))
-        except (ClientError, BotoCoreError) as error:
+        except Refused as error:
             raise _sealing_error("sealed", self._kms_key, error) from None
         return Sealed("kms", answer["CiphertextBlob"], answer["KeyId"])
 
@@ -47,7 +46,7 @@ class KmsSealer:
             answer = self._kms.decrypt(
                 KeyId=sealed.kms_key_arn, CiphertextBlob=sealed.blob, EncryptionContext=dict(context)
             )
-        except (ClientError, BotoCoreError) as error:
+        except Refused as error:
             raise _sealing_error("opened", sealed.kms_key_arn, error) from None
         return answer["Plaintext"]
 
@@ -56,12 +55,11 @@ def find_arn(kms: KMSClient, kms_key: str) -> str | None:
     """The ARN of a key, given by its alias, id or ARN; None if there certainly is none. Raises SealingError."""
     try:
         return kms.describe_key(KeyId=kms_key)["KeyMetadata"]["Arn"]
-    except (ClientError, BotoCoreError) as error:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-        if code == "NotFoundException":
+    except Refused as error:
+        if code_of(error) == "NotFoundException":
             return None
-        hint = "see to kms:DescribeKey, or give the key's ARN as kms_key"
-        raise SealingError(f"KMS does not say which key {kms_key} is: {code}", hint) from None
+        hint = hint_for(error, {}, "see to kms:DescribeKey, or give the key's ARN as kms_key")
+        raise SealingError(f"KMS does not say which key {kms_key} is: {code_of(error)}", hint) from None
 
 
 def state(kms: KMSClient, kms_key: str) -> str | None:
@@ -71,8 +69,8 @@ def state(kms: KMSClient, kms_key: str) -> str | None:
     """
     try:
         return str(kms.describe_key(KeyId=kms_key)["KeyMetadata"]["KeyState"])
-    except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NotFoundException":
+    except Refused as error:
+        if code_of(error) == "NotFoundException":
             return None
         raise _sealing_error("found", kms_key, error) from None
 
@@ -81,9 +79,9 @@ def policy(kms: KMSClient, arn: str) -> dict[str, Any]:
     """A key's policy. Raises SealingError."""
     try:
         found: dict[str, Any] = json.loads(kms.get_key_policy(KeyId=arn, PolicyName="default")["Policy"])
-    except (ClientError, BotoCoreError) as error:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-        raise SealingError(f"KMS does not show the policy of {arn}: {code}", "see to kms:GetKeyPolicy") from None
+    except Refused as error:
+        hint = hint_for(error, {}, "see to kms:GetKeyPolicy")
+        raise SealingError(f"KMS does not show the policy of {arn}: {code_of(error)}", hint) from None
     return found
 
 
@@ -96,12 +94,10 @@ def delete(kms: KMSClient, arn: str, alias: str) -> None:
                 kms.delete_alias(AliasName=alias)
         if state(kms, arn) not in (None, "PendingDeletion"):
             kms.schedule_key_deletion(KeyId=arn, PendingWindowInDays=30)
-    except (ClientError, BotoCoreError) as error:
+    except Refused as error:
         raise _sealing_error("deleted", arn, error) from None
 
 
-def _sealing_error(verb: str, kms_key: str, error: ClientError | BotoCoreError) -> SealingError:
-    # Only the code is told: a message may quote what was sent.
-    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-    hint = HINTS.get(code, "check the KMS key and this role's rights on it")
-    return SealingError(f"a private key could not be {verb} by KMS key {kms_key}: {code}", hint)
+def _sealing_error(verb: str, kms_key: str, error: Exception) -> SealingError:
+    hint = hint_for(error, HINTS, "check the KMS key and this role's rights on it")
+    return SealingError(f"a private key could not be {verb} by KMS key {kms_key}: {code_of(error)}", hint)

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 
+from certkeeper.adapters.aws_refusals import Refused, code_of, hint_for
 from certkeeper.core.errors import FunctionError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class LambdaFunction:
             answer = self._client.get_function_configuration(FunctionName=self._name)
         except self._client.exceptions.ResourceNotFoundException:
             return None
-        except (ClientError, BotoCoreError) as error:
+        except Refused as error:
             raise self._refusal("looked at", error) from None
         return base64.b64decode(answer["CodeSha256"]).hex()
 
@@ -67,11 +68,11 @@ class LambdaFunction:
             return self._client.invoke(
                 FunctionName=self._name, InvocationType=kind, Payload=json.dumps(dict(event)).encode()
             )
-        except (ClientError, BotoCoreError) as error:
+        except Refused as error:
             raise self._refusal("asked", error) from None
 
-    def _refusal(self, what: str, error: ClientError | BotoCoreError) -> FunctionError:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+    def _refusal(self, what: str, error: Exception) -> FunctionError:
         return FunctionError(
-            f"the function {self._name} cannot be {what}: {code}", HINTS.get(code, "check its name and the region")
+            f"the function {self._name} cannot be {what}: {code_of(error)}",
+            hint_for(error, HINTS, "check its name and the region"),
         )

@@ -9,14 +9,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from certkeeper.adapters.aws_refusals import Refused, code_of, hint_for
 from certkeeper.core.errors import StoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-Refused = (ClientError, BotoCoreError)
 
 
 class S3Bucket:
@@ -32,7 +29,7 @@ class S3Bucket:
         try:
             answer = self._s3.head_bucket(Bucket=self._bucket, ExpectedBucketOwner=self._owner)
         except Refused as error:
-            if _code(error) in ("404", "NoSuchBucket"):
+            if code_of(error) in ("404", "NoSuchBucket"):
                 return None
             self._refuse(
                 "reached", error, "it may be somebody else's, since bucket names are worldwide: choose another name"
@@ -44,7 +41,7 @@ class S3Bucket:
         try:
             answer = self._s3.get_bucket_policy(Bucket=self._bucket, ExpectedBucketOwner=self._owner)
         except Refused as error:
-            if _code(error) == "NoSuchBucketPolicy":
+            if code_of(error) == "NoSuchBucketPolicy":
                 return None
             self._refuse("asked for its policy", error)
         policy: dict[str, Any] = json.loads(answer["Policy"])
@@ -67,7 +64,7 @@ class S3Bucket:
                 Bucket=self._bucket, Key=path, ExpectedBucketOwner=self._owner, ChecksumMode="ENABLED"
             )
         except Refused as error:
-            if _code(error) in ("404", "NoSuchKey"):
+            if code_of(error) in ("404", "NoSuchKey"):
                 return None
             self._refuse("read", error)
         if answer.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT" or "ChecksumSHA256" not in answer:
@@ -118,19 +115,15 @@ class S3Bucket:
         try:
             self._s3.delete_bucket(Bucket=self._bucket, ExpectedBucketOwner=self._owner)
         except Refused as error:
-            if _code(error) == "BucketNotEmpty":
+            if code_of(error) == "BucketNotEmpty":
                 return False
             self._refuse("deleted", error)
         return True
 
     def _refuse(self, what: str, error: Exception, hint: str = "") -> NoReturn:
-        if _code(error) == "NoSuchBucket":
+        if code_of(error) == "NoSuchBucket":
             hint = "its stack believes that it is there: see docs/operating.md, The bucket is gone"
         raise StoreError(
-            f"the bucket {self._bucket} could not be {what}: {_code(error)}",
-            hint or "check the rights of the role that deploys (docs/iam.md, Deployer)",
+            f"the bucket {self._bucket} could not be {what}: {code_of(error)}",
+            hint_for(error, {}, hint or "check the rights of the role that deploys (docs/iam.md, Deployer)"),
         ) from None
-
-
-def _code(error: Exception) -> str:
-    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__

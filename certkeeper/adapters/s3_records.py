@@ -7,8 +7,7 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from certkeeper.adapters.aws_refusals import NO_BUCKET, Refused, code_of, hint_for
 from certkeeper.core.errors import Conflict, StoreError
 from certkeeper.core.ports import Stored
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-Refused = (ClientError, BotoCoreError)
 TRIES = 3
 BEFORE_ALL_ELSE = "before-parse.*.ListObjectsV2"
 """Of an answer that is to be parsed. By name of the service we would be asked after botocore's own "before-parse.s3.*",
@@ -24,15 +22,10 @@ which parses the whole of it only to see whether it is an error."""
 LISTED = "Listed"
 """Where `_read_listing` puts what it has read."""
 HINTS = {
-    "NoSuchBucket": "create the bucket or correct store in the settings",
+    "NoSuchBucket": NO_BUCKET,
     "AccessDenied": "this role lacks rights on the bucket or its KMS key, or the bucket is somebody else's",
     "403": "this role lacks rights on the bucket, or the bucket is somebody else's",
-    "InvalidAccessKeyId": "check the AWS credentials",
-    "ExpiredToken": "sign in to AWS again",
-    "NoCredentialsError": "configure AWS credentials (a profile, a role or environment variables)",
-    "EndpointConnectionError": "check the network and the region",
-    "ConnectTimeoutError": "check the network and the region",
-    "ReadTimeoutError": "check the network; S3 took too long to answer",
+    "AuthorizationHeaderMalformed": "check AWS_REGION, and AWS_ENDPOINT_URL if it is set",
 }
 
 
@@ -51,7 +44,7 @@ class S3Records:
             answer = self._s3.get_object(Bucket=self._bucket, Key=self._prefix + path, ExpectedBucketOwner=self._owner)
             data = answer["Body"].read()
         except Refused as error:
-            if _code(error) == "NoSuchKey":
+            if code_of(error) == "NoSuchKey":
                 return None
             raise self._store_error("read", path, error) from None
         return Stored(data, answer["ETag"], _age(answer))
@@ -69,7 +62,7 @@ class S3Records:
                 return now.version
             if (now.version if now else None) != version:
                 raise Conflict(f"{path} was written by somebody else meanwhile", "try again")
-            if _code(refused) not in ("ConditionalRequestConflict", "PreconditionFailed"):
+            if code_of(refused) not in ("ConditionalRequestConflict", "PreconditionFailed"):
                 break
         raise self._store_error("write", path, refused)
 
@@ -109,11 +102,10 @@ class S3Records:
         except Refused as error:
             raise self._store_error("list", prefix, error) from None
 
-    def _store_error(self, verb: str, path: str, error: ClientError | BotoCoreError) -> StoreError:
-        code = _code(error)
+    def _store_error(self, verb: str, path: str, error: Exception) -> StoreError:
         return StoreError(
-            f"the store could not {verb} s3://{self._bucket}/{self._prefix}{path}: {code}",
-            HINTS.get(code, "nothing was changed on doubt; it is tried again by the next run"),
+            f"the store could not {verb} s3://{self._bucket}/{self._prefix}{path}: {code_of(error)}",
+            hint_for(error, HINTS, "nothing was changed on doubt; it is tried again by the next run"),
         )
 
 
@@ -131,10 +123,6 @@ def _read_listing(response_dict: dict[str, Any], customized_response_dict: dict[
         return  # nothing, another form than S3's, or keys with letters that are escaped: botocore knows all of them
     customized_response_dict[LISTED] = list(zip(keys, etags, strict=True))
     response_dict["body"] = body[:first] + body[last + len(b"</Contents>") :]
-
-
-def _code(error: ClientError | BotoCoreError) -> str:
-    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
 
 
 def _age(answer: GetObjectOutputTypeDef) -> timedelta:

@@ -15,8 +15,7 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from certkeeper.adapters.aws_refusals import Refused, code_of, hint_for
 from certkeeper.core.document import is_name
 from certkeeper.core.errors import Conflict, StoreError
 from certkeeper.core.ports import Stored
@@ -27,19 +26,12 @@ WRITTEN_LAST = "certkeeper"
 TAG = "certkeeper"
 LARGEST = 64 * 1024
 
-Refused = (ClientError, BotoCoreError)
 HINTS = {
     "AccessDeniedException": "this role lacks rights on the secret or on the KMS key that encrypts it (docs/iam.md)",
     "DecryptionFailure": "the KMS key that encrypts the secret is disabled or waits for its deletion: undo that",
     "EncryptionFailure": "the KMS key that encrypts the secret is disabled or waits for its deletion: undo that",
     "LimitExceededException": "the secret has too many versions or staging labels, or the account too many secrets",
     "ResourceExistsException": "there is a secret of that name already; try again",
-    "UnrecognizedClientException": "check the AWS credentials",
-    "ExpiredTokenException": "sign in to AWS again",
-    "NoCredentialsError": "configure AWS credentials (a profile, a role or environment variables)",
-    "EndpointConnectionError": "check the network and the region",
-    "ConnectTimeoutError": "check the network and the region",
-    "ReadTimeoutError": "check the network; Secrets Manager took too long to answer",
 }
 
 
@@ -69,8 +61,8 @@ class SecretsManagerRecords:
         try:
             answer = self._secrets_manager.get_secret_value(SecretId=name, VersionStage=CURRENT)
         except Refused as error:
-            if _code(error) in ("ResourceNotFoundException", "InvalidRequestException"):
-                self._make_sure_of_absence(name, _code(error))
+            if code_of(error) in ("ResourceNotFoundException", "InvalidRequestException"):
+                self._make_sure_of_absence(name, code_of(error))
                 return None
             raise _store_error("read", name, error) from None
         text = answer.get("SecretString")
@@ -81,7 +73,7 @@ class SecretsManagerRecords:
         try:
             secret = self._secrets_manager.describe_secret(SecretId=name)
         except Refused as error:
-            if code == _code(error) == "ResourceNotFoundException":
+            if code == code_of(error) == "ResourceNotFoundException":
                 return
             raise _store_error("read", name, error) from None
         if secret.get("DeletedDate") is not None:
@@ -148,7 +140,7 @@ class SecretsManagerRecords:
         try:
             self._secrets_manager.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
         except Refused as error:
-            if _code(error) != "ResourceNotFoundException":
+            if code_of(error) != "ResourceNotFoundException":
                 raise _store_error("delete", name, error) from None
 
     def list(self, prefix: str) -> dict[str, str]:
@@ -192,7 +184,7 @@ class SecretPolicies:
         try:
             answer = self._client.get_resource_policy(SecretId=self._prefix + name)
         except Refused as error:
-            if _code(error) == "ResourceNotFoundException":
+            if code_of(error) == "ResourceNotFoundException":
                 return None
             raise _store_error("read the policy of", self._prefix + name, error) from None
         return {"Version": "2012-10-17", "Statement": [], **json.loads(answer.get("ResourcePolicy") or "{}")}
@@ -213,16 +205,11 @@ def _current(stages: dict[str, list[str]] | None) -> str:
     return next((version for version, labels in (stages or {}).items() if CURRENT in labels), "")
 
 
-def _store_error(verb: str, name: str, error: ClientError | BotoCoreError) -> StoreError:
-    code = _code(error)
+def _store_error(verb: str, name: str, error: Exception) -> StoreError:
     return StoreError(
-        f"Secrets Manager could not {verb} the secret {name}: {code}",
-        HINTS.get(code, "nothing was changed on doubt; it is tried again by the next run"),
+        f"Secrets Manager could not {verb} the secret {name}: {code_of(error)}",
+        hint_for(error, HINTS, "nothing was changed on doubt; it is tried again by the next run"),
     )
-
-
-def _code(error: ClientError | BotoCoreError) -> str:
-    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
 
 
 def _age(answer: Any) -> timedelta:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
+from certkeeper.adapters.aws_refusals import Refused, code_of, hint_for
 from certkeeper.core.errors import NoticeError
 from certkeeper.core.gauges import Notice
 
@@ -26,11 +25,10 @@ class SnsNotices:
     def send(self, notice: Notice) -> None:
         try:
             self._sns.publish(TopicArn=self._topic_arn, Subject=notice.subject, Message=notice.text)
-        except (ClientError, BotoCoreError) as error:
-            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+        except Refused as error:
             raise NoticeError(
-                f"the notice {notice.subject!r} could not be sent to {self._topic_arn}: {code}",
-                HINTS.get(code, "check the topic and the role's right to publish there"),
+                f"the notice {notice.subject!r} could not be sent to {self._topic_arn}: {code_of(error)}",
+                hint_for(error, HINTS, "check the topic and the role's right to publish there"),
             ) from None
 
 
@@ -39,7 +37,6 @@ def unconfirmed(sns: Any, topic_arn: str) -> list[str]:
     try:
         pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic_arn)
         listed = [one for page in pages for one in page["Subscriptions"]]
-    except (ClientError, BotoCoreError) as error:
-        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-        raise NoticeError(f"SNS does not say who has subscribed to {topic_arn}: {code}") from None
+    except Refused as error:
+        raise NoticeError(f"SNS does not say who has subscribed to {topic_arn}: {code_of(error)}") from None
     return sorted(one["Endpoint"] for one in listed if one["SubscriptionArn"] == "PendingConfirmation")

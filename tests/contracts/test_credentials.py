@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from certkeeper.adapters.aws_clients import Aws
+from certkeeper.adapters.s3_records import S3Records
 from certkeeper.core.errors import StoreError
-from certkeeper.sandbox.aws import AwsServer
+from certkeeper.sandbox.aws import ACCOUNT, AwsServer
 from certkeeper.sandbox.calls import Desk, Fault
 
 CONFIG = """
@@ -40,7 +41,9 @@ SETTINGS = 'store = "s3://bucket/prod"\nsealing = "store"\ndeployment = "keeper"
         ("ExpiredTokenException", "sign in to AWS again"),
         ("InvalidClientTokenId", "check the AWS credentials"),
         ("SignatureDoesNotMatch", "check the AWS credentials"),
-        ("Throttling", "configure AWS credentials"),
+        ("RequestTimeTooSkewed", "set this machine's clock"),
+        ("Throttling", "the next run tries again"),
+        ("SomethingNew", "check the AWS credentials; or set bucket_owner"),
     ],
 )
 def test_credentials_that_aws_refuses(
@@ -53,6 +56,47 @@ def test_credentials_that_aws_refuses(
         Aws().account()
 
     assert todo in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("code", "todo"),
+    [
+        ("RequestTimeTooSkewed", "set this machine's clock"),
+        ("InvalidAccessKeyId", "check the AWS credentials"),
+        ("ExpiredToken", "sign in to AWS again"),
+        ("AuthorizationHeaderMalformed", "check AWS_REGION"),
+        ("AccessDenied", "this role lacks rights"),
+        ("SomethingNew", "nothing was changed on doubt"),
+    ],
+)
+def test_credentials_that_the_store_refuses(
+    server: AwsServer, desk: Desk, monkeypatch: pytest.MonkeyPatch, code: str, todo: str
+) -> None:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    records = S3Records(Aws().client("s3"), "bucket", "prod", ACCOUNT)
+
+    with desk.fault(Fault("refuse", "s3", status=403, code=code)), pytest.raises(StoreError, match=code) as caught:
+        records.read("index")
+
+    assert todo in (caught.value.hint or "")
+
+
+def test_the_region_is_that_of_the_variable_that_all_aws_tools_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("[default]\nregion = eu-west-3\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+
+    assert Aws().client("kms").meta.region_name == "eu-west-3"
+
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-2")
+    assert Aws().client("kms").meta.region_name == "eu-west-2"
+
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert Aws().client("kms").meta.region_name == "eu-west-1"
 
 
 @pytest.fixture

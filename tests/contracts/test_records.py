@@ -328,7 +328,10 @@ def test_a_bucket_that_is_not_there_is_not_an_absent_object(aws: AwsServer, s3: 
     with pytest.raises(StoreError, match="NoSuchBucket") as caught:
         records.read(PATH)
 
-    assert caught.value.hint == "create the bucket or correct store in the settings"
+    assert (
+        caught.value.hint
+        == "create the bucket (certkeeper deploy does), or correct its name: store in the settings, or --from"
+    )
 
 
 def test_a_bucket_of_another_account_is_refused(aws: AwsServer, s3: Any) -> None:
@@ -349,7 +352,7 @@ def test_a_store_that_hangs_is_given_up(aws: AwsServer, client_of: ClientOf, des
 
     assert time.monotonic() - begun < 3
     assert "ReadTimeoutError" in caught.value.message
-    assert caught.value.hint == "check the network; S3 took too long to answer"
+    assert caught.value.hint == "check the network, the Region, and AWS_ENDPOINT_URL if it is set"
 
 
 def test_a_write_that_may_still_arrive_is_in_doubt_and_not_a_conflict(
