@@ -63,7 +63,9 @@ def _found(text: str, name: str, what: str, by_hand: str) -> re.Match[str]:
     """The header line of a table; `name` is the name in it, as it is written there."""
     written = "|".join([re.escape(name), re.escape(f'"{name}"'), re.escape(f"'{name}'")])
     dot, end = r"[ \t]*\.[ \t]*", r"[ \t]*\][ \t]*(?:#[^\n]*)?\r?(?:\n|\Z)"
-    found = list(re.finditer(rf"^[ \t]*\[[ \t]*certificates{dot}(?P<name>{written}){end}", text, re.MULTILINE))
+    found = list(
+        re.finditer(rf"^[ \t]*\[[ \t]*([\"']?)certificates\1{dot}(?P<name>{written}){end}", text, re.MULTILINE)
+    )
     if len(found) != 1:
         raise SettingsError(what, f"edit it by hand: {by_hand}")
     return found[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,17 @@ def _lines(table: Mapping[str, Any], names: tuple[str, ...] = ()) -> Iterator[st
     """TOML: plain keys first, since whatever follows a header belongs to it."""
     plain = {key: value for key, value in table.items() if not isinstance(value, dict)}
     if names and (plain or not table):
-        yield f"\n[{'.'.join(map(_text, names))}]\n"
+        yield f"\n[{'.'.join(map(_key, names))}]\n"
     for key, value in plain.items():
-        yield f"{_text(key)} = {_value(value)}\n"
+        yield f"{_key(key)} = {_value(value)}\n"
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _lines(value, (*names, key))
+
+
+def _key(key: str) -> str:
+    # As people write them, and as `certkeeper rename` and `certkeeper forget` find them.
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _text(key)
 
 
 def _value(value: Any) -> str:

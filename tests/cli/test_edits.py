@@ -63,7 +63,9 @@ def test_the_last_table_of_a_file_without_a_final_line_end() -> None:
     assert edits.without_certificate(text, "f.toml", "api") == 'store = "s"\n\n'
 
 
-@pytest.mark.parametrize("header", ["[certificates.api]", '[certificates."api"]', "[ certificates . 'api' ]  # x"])
+@pytest.mark.parametrize(
+    "header", ["[certificates.api]", '[certificates."api"]', "[ certificates . 'api' ]  # x", '["certificates"."api"]']
+)
 def test_every_way_to_write_a_header_is_known(header: str) -> None:
     text = f'{header}\nidentifiers = ["a.b"]\n'
 

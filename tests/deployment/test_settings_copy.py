@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from certkeeper import config
+from certkeeper.cli import edits
 from certkeeper.core.errors import SettingsError
 from certkeeper.deployment.settings_copy import copied
 
@@ -45,6 +46,16 @@ def test_roots_in_a_file_and_included_certificates_are_put_in(tmp_path: Path) ->
     assert there.ca.ca_bundle == PEM
     assert there.propagation_timeout == 60
     assert "include" not in tomllib.loads(copied(path))
+
+
+def test_a_name_in_settings_made_of_several_files_can_be_renamed_and_taken_out(tmp_path: Path) -> None:
+    text = f'{HEAD}[ca]\nca_bundle = "ca.pem"\n{EXAMPLE}[certificates.api]\nidentifiers = ["api.example.com"]\n'
+    there = copied(written(tmp_path, text, ca_pem=PEM))
+
+    renamed = edits.renamed(edits.renamed(there, "f.toml", "example.com", "www"), "f.toml", "api", "books.api")
+
+    assert edits.names(renamed).keys() == {"www", "books.api"}
+    assert edits.names(edits.without_certificate(there, "f.toml", "example.com")).keys() == {"api"}
 
 
 def test_roots_of_other_cas_are_put_in_too(tmp_path: Path) -> None:
