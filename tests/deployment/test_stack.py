@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+import itertools
 import json
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from certkeeper.adapters.cloudformation_stacks import CloudFormationStacks, drifts
+from certkeeper.adapters.kms_keys import find_arn
 from certkeeper.adapters.lambda_function import LambdaFunction
 from certkeeper.adapters.s3_bucket import S3Bucket
 from certkeeper.core import permissions
@@ -50,7 +53,6 @@ class Account:
     formation: CloudFormation
     clients: dict[str, Any]
     place: templates.Place = PLACE
-    kms_key_arn: str | None = None
     approving: bool = True
     told: list[str] = field(default_factory=list)
     shown: list[ChangeSet] = field(default_factory=list)
@@ -65,7 +67,7 @@ class Account:
             bucket=S3Bucket(self.client("s3"), self.place.bucket, ACCOUNT),
             talk=stack.Talk(self.told.append, self.events.append, self.asked),
             code_sha256=lambda name: LambdaFunction(self.client("lambda"), name).code_sha256(),
-            kms_key_arn=lambda: self.kms_key_arn,
+            kms_key_arn=lambda: find_arn(self.client("kms"), self.place.kms_alias or ""),
             build=self.build,
             wait=lambda seconds: self.formation.settle(),
         )
@@ -267,7 +269,6 @@ def test_a_function_that_runs_something_else_is_told(deployed: Account) -> None:
         deployed.deploy()
 
     stack.destroy(deployed.deployer, "keeper")
-    deployed.kms_key_arn = deployed.formation.stacks["keeper-store"].outputs["KmsKeyArn"]
     assert deployed.deploy()
 
 
@@ -304,7 +305,6 @@ def test_destroy_then_deploy_finds_the_same_store_with_all_that_is_in_it(deploye
     deployed.server.put_object("keeper-bucket", "prod/certificates/example.com", b"a certificate")
     kms_key_arn = deployed.formation.stacks["keeper-store"].outputs["KmsKeyArn"]
     stack.destroy(deployed.deployer, "keeper")
-    deployed.kms_key_arn = kms_key_arn
 
     assert deployed.deploy()
 
@@ -378,7 +378,6 @@ def test_a_first_deployment_that_fails_names_what_failed_and_the_next_one_succee
     assert caught.value.hint
     assert [one.logical_id for one in account.events if one.failed] == ["Notices"]
     assert resources(account)["functions"] == []
-    account.kms_key_arn = account.formation.stacks["keeper-store"].outputs["KmsKeyArn"]
 
     assert account.deploy()
 
@@ -463,6 +462,57 @@ def test_of_two_deployers_at_once_one_is_told_to_deploy_again(account: Account, 
     assert caught.value.hint == "somebody else is changing it: deploy again, which waits for that and looks anew"
     assert not account.deploy()
     assert resources(account)["functions"] == ["keeper"]
+
+
+CHANGES = ("propose", "execute", "protect", "put")
+
+
+@dataclass
+class Mortal:
+    """The stacks or the bucket of a deployer who dies before or after the change with this number."""
+
+    real: Any
+    changes: Iterator[int]
+    number: int
+    after: bool
+
+    def __getattr__(self, attribute: str) -> Any:
+        real = getattr(self.real, attribute)
+        return functools.partial(self.change, real) if attribute in CHANGES else real
+
+    def change(self, real: Callable[..., Any], *said: Any, **more: Any) -> Any:
+        dies = next(self.changes) == self.number
+        if dies and not self.after:
+            raise KeyboardInterrupt
+        done = real(*said, **more)
+        if dies:
+            raise KeyboardInterrupt
+        return done
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_deployment_that_is_killed_at_any_change_is_finished_by_the_next_one(account: Account, after: bool) -> None:
+    for number in itertools.count(1):
+        deployer, changes = account.deployer, itertools.count(1)
+        stacks, bucket = (Mortal(real, changes, number, after) for real in (deployer.stacks, deployer.bucket))
+        killed = False
+        try:
+            stack.deploy(replace(deployer, stacks=cast("Any", stacks), bucket=cast("Any", bucket)))
+        except KeyboardInterrupt:
+            killed = True
+            account.deploy()
+
+        store = account.formation.stacks["keeper-store"]
+        assert store.protected
+        assert store.parameters == {"AdoptBucket": "no", "AdoptKeyArn": ""}
+        assert {name: listed for name, listed in resources(account).items() if name in KEPT} == KEPT
+        assert resources(account)["functions"] == ["keeper"]
+        assert not account.deploy()
+        if not killed:
+            assert number > 6
+            return
+        account.formation.stacks.clear()
+        account.server.reset()
 
 
 def test_what_was_asked_for_by_somebody_else_is_waited_for(deployed: Account) -> None:
@@ -572,13 +622,13 @@ def test_a_deployment_of_another_store_is_neither_changed_nor_deleted(
 
 def test_a_bucket_and_a_key_that_are_there_are_adopted_and_left_as_they_are(account: Account) -> None:
     account.server.create_bucket("keeper-bucket")
-    account.kms_key_arn = account.server.create_kms_key("alias/keeper")
+    kms_key_arn = account.server.create_kms_key("alias/keeper")
 
     assert account.deploy()
 
     store = account.formation.stacks["keeper-store"]
     assert store.resources == {}
-    assert store.outputs["KmsKeyArn"] == account.kms_key_arn
+    assert store.outputs["KmsKeyArn"] == kms_key_arn
     assert "Status" not in account.client("s3").get_bucket_versioning(Bucket="keeper-bucket")
     assert sum("is there already" in one for one in account.told) == 2
     assert not account.deploy()
@@ -588,12 +638,12 @@ def test_another_key_that_is_there_takes_the_place_of_the_one_that_was_made_and_
     deployed: Account,
 ) -> None:
     before = deployed.formation.stacks["keeper-store"].outputs["KmsKeyArn"]
-    deployed.kms_key_arn = deployed.server.create_kms_key("alias/other")
+    other = deployed.server.create_kms_key("alias/other")
     deployed.place = replace(PLACE, kms_alias="alias/other")
 
     assert deployed.deploy()
 
-    assert deployed.formation.stacks["keeper"].parameters["KmsKeyArn"] == deployed.kms_key_arn
+    assert deployed.formation.stacks["keeper"].parameters["KmsKeyArn"] == other
     assert deployed.client("kms").describe_key(KeyId=before)["KeyMetadata"]["KeyState"] == "Enabled"
 
 
@@ -634,7 +684,7 @@ def test_deleting_the_store_is_finished_by_doing_it_again_wherever_it_was_interr
 
 def test_deleting_the_store_leaves_what_was_there_before_it(account: Account) -> None:
     account.server.create_bucket("keeper-bucket", versioned=True)
-    account.kms_key_arn = account.server.create_kms_key("alias/keeper")
+    account.server.create_kms_key("alias/keeper")
     account.deploy()
     account.server.put_object("keeper-bucket", "prod/certificates/example.com", b"one")
     account.server.put_object("keeper-bucket", "prodigious/mine", b"mine")
