@@ -38,6 +38,25 @@ ELSEWHERE = ChallengeName("Z9876543210ABCDEFGHIJ", "_acme-challenge.example.org"
 _POLICY = re.compile(r"<!-- policy: (?P<kind>[a-z ]+) -->\n.*?<!-- end of policy -->", re.DOTALL)
 
 
+def zone_role(*challenges: ChallengeName) -> Policy:
+    """Of a role of another account: what the renewer has in zones of its own."""
+    at_home = replace(DEPLOYMENT, challenges=tuple(replace(one, role_arn="") for one in challenges))
+    policy = permissions.renewer(at_home)
+    return {**policy, "Statement": [one for one in policy["Statement"] if str(one["Action"]).startswith("route53:")]}
+
+
+def zone_role_trust(renewer_role: str) -> Policy:
+    """Of the same role: whom it lets in."""
+    statement = {
+        "Sid": "LetTheRenewerIn",
+        "Effect": "Allow",
+        "Principal": {"AWS": ":".join([*renewer_role.split(":")[:5], "root"])},
+        "Action": "sts:AssumeRole",
+        "Condition": {"ArnEquals": {"aws:PrincipalArn": renewer_role}},
+    }
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
 def added(policy: Policy, to: Policy) -> list[dict[str, Any]]:
     """The statements that one policy has and another has not."""
     return [one for one in policy["Statement"] if one not in to["Statement"]]
@@ -50,8 +69,8 @@ def shown() -> dict[str, Any]:
         "renewer": renewer,
         "renewer with secrets": added(permissions.renewer(SECRETS), renewer),
         "renewer with zones elsewhere": added(permissions.renewer(elsewhere), renewer),
-        "role of a zone elsewhere": permissions.zone_role("aws", [ELSEWHERE]),
-        "trust of a zone elsewhere": permissions.zone_role_trust(DEPLOYMENT),
+        "role of a zone elsewhere": zone_role(ELSEWHERE),
+        "trust of a zone elsewhere": zone_role_trust(DEPLOYMENT.renewer_role),
         "instance": permissions.reader(DEPLOYMENT, ["example.com"]),
         "instance with secrets": permissions.reader(SECRETS, ["example.com"]),
         "secret": permissions.secret_policy(SECRETS, "example.com"),

@@ -364,25 +364,6 @@ def operator(deployment: Deployment) -> Policy:
     return _policy(statements)
 
 
-def zone_role(partition: str, challenges: Sequence[ChallengeName]) -> Policy:
-    """What a role of another account needs for the renewer to write these challenge names in its hosted zones."""
-    zones = [f"arn:{partition}:route53:::hostedzone/{zone}" for zone in sorted({one.zone for one in challenges})]
-    statements = [
-        _allow("FindHostedZones", "route53:ListHostedZones", "*"),
-        _allow("ReadRecordSets", "route53:ListResourceRecordSets", zones),
-        _presents(zones, sorted({normalised(one.name) for one in challenges})),
-        _allow("FollowChanges", "route53:GetChange", f"arn:{partition}:route53:::change/*"),
-    ]
-    policy = _policy(statements)
-    return checked("the zone role's policy", policy, ROLE_INLINE, "spread the zones over several roles")
-
-
-def zone_role_trust(deployment: Deployment) -> Policy:
-    """The trust policy of such a role: our renewer alone may assume it."""
-    statement = _granted("sts:AssumeRole", None, [deployment.renewer_role], sid="LetTheRenewerIn")
-    return _policy([statement])
-
-
 # Resource policies.
 
 
@@ -513,11 +494,8 @@ def _shared(
     ]
 
 
-def _granted(action: str, resources: Arn | Iterable[str] | None, principals: Sequence[str], *, sid: str) -> Statement:
-    statement = _allow(sid, action, resources if resources is not None else "*")
-    if resources is None:
-        del statement["Resource"]  # a trust policy has none
-    return _to(statement, principals)
+def _granted(action: str, resources: Arn | Iterable[str], principals: Sequence[str], *, sid: str) -> Statement:
+    return _to(_allow(sid, action, resources), principals)
 
 
 def _to(statement: Statement, principals: Sequence[str]) -> Statement:

@@ -31,6 +31,7 @@ from certkeeper.sandbox.rights import Judged, Wanted
 from certkeeper.sandbox.stack import BUCKET, Sandbox
 from tests.live.keepers import Said
 from tests.live.operators import NEEDS_THE_RUNTIME, Operator, clean
+from tests.policies_in_docs import zone_role, zone_role_trust
 
 pytestmark = [pytest.mark.live, NEEDS_THE_RUNTIME]
 
@@ -191,8 +192,8 @@ def test_a_zone_of_another_account_is_written_by_a_role_that_lets_in_the_renewer
         rights = sandbox.aws.rights
         began = len(rights.judged())
         rights.act_as(operator.access_key_id, RENEWER, permissions.renewer(deployment))
-        rights.act_as("ASIANOBODYYET0000000", ZONE_ROLE, permissions.zone_role("aws", [challenge]))
-        rights.protect(ZONE_ROLE, permissions.zone_role_trust(deployment))
+        rights.act_as("ASIANOBODYYET0000000", ZONE_ROLE, zone_role(challenge))
+        rights.protect(ZONE_ROLE, zone_role_trust(deployment.renewer_role))
         rights.protect(sandbox.kms_key_arn, permissions.key_policy(deployment))
 
         said = operator.renew()

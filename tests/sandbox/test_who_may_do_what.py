@@ -14,6 +14,7 @@ import pytest
 from certkeeper.core import permissions
 from certkeeper.sandbox import parts
 from certkeeper.sandbox.iam import Policy, decide
+from tests.policies_in_docs import zone_role
 from tests.sandbox.who_may_do_what import (
     KMS_KEY,
     LOOKS,
@@ -86,8 +87,8 @@ def one_or_all(key: str, values: Sequence[str]) -> str | list[str]:
 @pytest.mark.live
 @pytest.mark.skipif(not LINTER.exists(), reason=HOW)
 def test_a_linter_of_others_finds_nothing_but_that_a_key_policy_and_a_secrets_policy_speak_of_themselves() -> None:
-    zone_role = permissions.zone_role("aws", [one for one in S3.challenges if one.role_arn])
-    policies: dict[str, Policy] = {f"zones at {ZONE_ROLE}": zone_role}
+    elsewhere = zone_role(*(one for one in S3.challenges if one.role_arn))
+    policies: dict[str, Policy] = {f"zones at {ZONE_ROLE}": elsewhere}
     for where, deployment in (("S3", S3), ("Secrets Manager", SECRETS)):
         policies |= {f"{who} {where}": identity(deployment, who) for who in (RENEWER, WEB, LOOKS)}
         policies |= {f"bucket {where}": permissions.bucket_policy(deployment)}

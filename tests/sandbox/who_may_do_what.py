@@ -11,6 +11,7 @@ from certkeeper.core.model import CertificateSpec
 from certkeeper.core.permissions import ChallengeName, Deployment
 from certkeeper.sandbox.iam import Policy, Question
 from certkeeper.sandbox.rights import encryption_context
+from tests.policies_in_docs import zone_role_trust
 
 HOME, AWAY, REGION = "123456789012", "210987654321", "eu-west-1"
 BUCKET = "arn:aws:s3:::certkeeper-123456789012-eu-west-1"
@@ -81,7 +82,7 @@ def resource_policy(deployment: Deployment, resource: str) -> Policy | None:
     if resource == KMS_KEY:
         return permissions.key_policy(deployment)
     if resource == ZONE_ROLE:
-        return permissions.zone_role_trust(deployment)
+        return zone_role_trust(deployment.renewer_role)
     named = [spec.name for spec in deployment.specs if resource == f"{SECRET}/{spec.name}-a1B2c3"]
     return permissions.secret_policy(deployment, named[0]) if named else None
 
