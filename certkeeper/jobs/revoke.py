@@ -147,8 +147,10 @@ def _revoke_what_came_of(
             pem = _downloaded(keeper, accounts.of(one.ca), one)
             if pem is not None:
                 chain = keeper.chains.read(pem)
-                lost = Revocation(chain.serial_number, chain.spki_sha256, one.ca, revocation.reason, _leaf_of(pem))
-                _revoke(keeper, accounts, name, lost)
+                # The CA may have handed the order out again, and it was finalized with a new private key then.
+                if chain.spki_sha256 == revocation.spki_sha256:
+                    lost = Revocation(chain.serial_number, chain.spki_sha256, one.ca, revocation.reason, _leaf_of(pem))
+                    _revoke(keeper, accounts, name, lost)
         except (AuthorityError, ChainError, SettingsError) as error:
             if isinstance(error, AuthorityError) and error.status == 404 and error.kind:
                 what = f"the CA does not find what came of an order for the compromised private key: {error.message}"

@@ -533,6 +533,25 @@ def test_an_order_that_is_given_up_and_still_worked_on_keeps_the_wish_open() -> 
     assert is_done(world.keeper(), "www")
 
 
+def test_an_order_that_the_ca_hands_out_again_for_the_new_private_key_is_not_revoked() -> None:
+    world = World(reuse_orders=True)
+    tick(world.keeper(), [REUSING])
+
+    def lost_on_its_way(*args: Any) -> None:
+        raise Killed
+
+    authority: Any = Altered(world.authority, finalize=lost_on_its_way)
+    with suppress(Killed):
+        tick(replace(world.keeper(), authorities={CA: authority}), [REUSING], Ask(by_name=True, force=True))
+    wish(world.keeper(), "www", "keyCompromise")
+
+    tick(world.keeper(), [REUSING], Ask(by_name=True))
+
+    assert (held(world).chain.serial_number, held(world).order_url) == ("0002", "https://ca.test/order/2")
+    assert world.authority.revoked == {"0001": 1}
+    assert is_done(world.keeper(), "www")
+
+
 def test_what_came_of_one_order_is_revoked_though_another_one_is_not_found() -> None:
     world = issued(REUSING)
     finalized_and_killed(world)
