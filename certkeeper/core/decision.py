@@ -258,11 +258,13 @@ def binds(ca: str, placed: datetime, held: Held | None, failure: Failure | None,
     return fallback.binds(placed, ca, failure, ledger.ailing(ca, now), now, _patience(held, now))
 
 
-def is_gone(missed_since: datetime, held: Held | None, now: datetime) -> bool:
+def is_gone(missed_since: datetime, held: Held | None, now: datetime, *, named: bool) -> bool:
     """Whether an order that may be paid for is gone: its CA has not found it for so long, run after run. A CA in
-    trouble says so for hours of what is there, too; servers without a good certificate cannot wait that long.
+    trouble says so for hours of what is there, too. Servers without a good certificate cannot wait that long; but what
+    the CA has `named` a certificate of is paid for, and another one would be lost in the same way.
     """
-    longest = MISSED_IN_AN_EMERGENCY if held is None or is_emergency(held, now) else MISSED
+    urgent = not named and (held is None or is_emergency(held, now))
+    longest = MISSED_IN_AN_EMERGENCY if urgent else MISSED
     return now - missed_since >= (min(longest, held.validity.lifetime / MISSED_SHARE) if held else longest)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from certkeeper.core.certificates import held
-from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew
+from certkeeper.core.decision import Ask, Decision, Held, Keep, Pause, Renew, is_gone
 from certkeeper.core.errors import AuthorityError, CertkeeperError, Conflict, StoreError
 from certkeeper.core.failures import Failure
 from certkeeper.core.journal import STORE, Entry, Read, turned_to
@@ -101,6 +101,18 @@ class Case:
         one.
         """
         return self.ask.force and self.entry.failure is not None and self.entry.failure.kind in (CHAIN, LOST, MISSED)
+
+    def has_lost(self, now: datetime) -> bool:
+        """Whether the order under way, which the CA has just said that it does not find, or its certificate, is gone.
+        If not, it is noted since when it says so.
+        """
+        pending = self.entry.pending
+        assert pending is not None  # noqa: S101 - whoever has asked for it has one
+        since = pending.missed_since or now
+        if is_gone(since, self.public, now, named=pending.certificate_url is not None):
+            return True
+        self.entry = replace(self.entry, pending=replace(pending, missed_since=since))
+        return False
 
     @property
     def is_replaced(self) -> bool:

@@ -12,7 +12,7 @@ from certkeeper.core.errors import AuthorityError, CertkeeperError, ChainError, 
 from certkeeper.core.journal import at_rest
 from certkeeper.core.model import CertificateSpec, Outcome, Revocation
 from certkeeper.jobs import survey
-from certkeeper.jobs.case import CHAIN, Case, surprise, told
+from certkeeper.jobs.case import CHAIN, LOST, Case, surprise, told
 from certkeeper.jobs.revoke import carry_out
 from certkeeper.jobs.run import Run, guarded
 
@@ -129,7 +129,7 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
         tick=keeper.period,
         lifetime=now_held.validity.lifetime if now_held else None,
         # Inside the suggested window a try is free of the CA's limits, and the window may be short.
-        urgent=_is_paid_for(case)
+        urgent=_is_paid_for(case, error)
         or (now_held is not None and (case.unrevoked or _is_urgent(case.spec, now_held, now))),
         # A CA that does not revoke may issue all the same: no reason to ask another one.
         ca=None if case.unrevoked else case.spec.ca,
@@ -147,9 +147,12 @@ def _ended_badly(run: Run, case: Case, error: CertkeeperError) -> Outcome:
     return told(case.spec, now_held, "failed", case.reason or "it could not be begun", failure)
 
 
-def _is_paid_for(case: Case) -> bool:
-    """Whether another try costs the CA's limits nothing: it only looks at what may be there by now."""
-    return case.entry.pending is not None and case.entry.pending.finalized
+def _is_paid_for(case: Case, error: CertkeeperError) -> bool:
+    """Whether another try costs the CA's limits nothing, as it only looks at what may be there by now; or has been
+    waited for long enough, as what was looked for is given up as lost.
+    """
+    lost = isinstance(error, AuthorityError) and error.kind == LOST
+    return lost or (case.entry.pending is not None and case.entry.pending.finalized)
 
 
 def _is_urgent(spec: CertificateSpec, held: Held, now: datetime) -> bool:

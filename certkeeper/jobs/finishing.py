@@ -66,9 +66,11 @@ def _downloaded(run: Run, case: Case, order: Order) -> str:
     except AuthorityError as error:
         if error.status != 404 or not error.kind:
             raise
-        # A CA in trouble says so of what is there, too, for hours: it is paid for, so only a person may give it up.
         what = f"the CA does not find the certificate: {error.message}"
         hint = f"the next run looks again; if it is lost: certkeeper renew {case.spec.name} --force"
+        if case.has_lost(run.keeper.clock.now()):
+            case.entry = replace(case.entry, pending=None)
+            hint = "the next run orders anew"
         raise AuthorityError(what, hint, kind=LOST) from None
 
 

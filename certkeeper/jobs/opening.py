@@ -8,7 +8,7 @@ from functools import partial
 
 from certkeeper.core import caa, zones
 from certkeeper.core.budget import by_order
-from certkeeper.core.decision import Keep, Pause, Renew, is_gone
+from certkeeper.core.decision import Keep, Pause, Renew
 from certkeeper.core.errors import AuthorityError, DnsError
 from certkeeper.core.journal import Claim, Entry, PendingOrder, Read, settled, worth_finishing
 from certkeeper.core.model import Account, Certificate, CertificateSpec, HostedZone, TxtRecord
@@ -115,11 +115,8 @@ def _may_be_given_up(run: Run, case: Case, pending: PendingOrder, error: Authori
         return True
     if not error.kind:
         return False
-    now = run.keeper.clock.now()
-    since = pending.missed_since or now
-    if is_gone(since, case.public, now):
+    if case.has_lost(run.keeper.clock.now()):
         return True
-    case.entry = replace(case.entry, pending=replace(pending, missed_since=since))
     what = f"the CA does not find the order: {error.message}"
     hint = f"the next run looks again; if it is lost: certkeeper renew {case.spec.name} --force"
     raise AuthorityError(what, hint, kind=MISSED)

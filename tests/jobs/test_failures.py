@@ -848,27 +848,39 @@ def test_that_an_order_that_may_be_paid_for_is_not_found_is_not_believed_soon(ki
     assert len(world.authority.issued) == 1
 
 
-@pytest.mark.parametrize("kind", ["malformed", ""])
-def test_a_certificate_that_the_ca_does_not_find_is_not_ordered_again_before_a_person_forces_it(kind: str) -> None:
-    world = World()
-
+def without_certificates(world: World, kind: str = "malformed") -> Keeper:
     def download(account: Account, order: Order) -> str:
         raise AuthorityError("not found", kind=kind, status=404)
 
-    missing = with_authority(world, download=download)
-    for _ in range(5):
-        outcome = one_tick(missing)
-        world.authority.forgotten = True
-        world.clock.later(DAY)
-    placed = world.authority.new_orders
+    return with_authority(world, download=download)
+
+
+@pytest.mark.parametrize(("kind", "orders"), [("malformed", [1] * 25 + [2] * 24), ("", [1] * 49)])
+def test_a_certificate_that_the_ca_does_not_find_is_ordered_again_after_a_day_even_if_nothing_is_held(
+    kind: str, orders: list[int]
+) -> None:
+    world, placed = World(), []
+    for hour in range(49):
+        outcome = one_tick(without_certificates(world, kind))
+        placed.append(world.authority.new_orders)
+        world.authority.forgotten = hour < 24
+        world.clock.later(HOUR)
     world.authority.forgotten = False
+    found = one_tick(world.keeper())
+
+    assert (outcome.outcome, found.outcome) == ("failed", "renewed")
+    assert placed == orders
+    assert len(world.authority.issued) == world.authority.new_orders == orders[-1]
+
+
+def test_a_person_who_knows_that_a_certificate_is_lost_need_not_wait() -> None:
+    world = World()
+    first = one_tick(without_certificates(world))
+
     forced = one_tick(world.keeper(), Ask(by_name=True, force=True))
 
-    assert (outcome.outcome, placed) == ("failed", 1)
-    assert forced.outcome == "renewed"
-    # What only a proxy has said leaves the order where it is.
-    assert world.authority.new_orders == len(world.authority.issued) == (2 if kind else 1)
-    assert ("certkeeper renew www --force" in (outcome.hint or "")) is bool(kind)
+    assert "certkeeper renew www --force" in (first.hint or "")
+    assert (forced.outcome, world.authority.new_orders) == ("renewed", 2)
 
 
 def test_an_order_that_stays_ready_is_finalized_once_a_run() -> None:
