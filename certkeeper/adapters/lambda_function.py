@@ -15,6 +15,8 @@ from certkeeper.core.errors import FunctionError
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
+SAID = "TickError"
+"""What its handler calls an error that it has understood, which is told with what to do about it."""
 HINTS = {
     "ResourceNotFoundException": "deploy it with: certkeeper deploy; or run here with --here",
     "AccessDeniedException": "this role lacks the right to do that with it (docs/iam.md)",
@@ -38,9 +40,12 @@ class LambdaFunction:
         except (ValueError, BotoCoreError):
             raise FunctionError(f"the function {self._name} gave an answer that is none") from None
         if answer.get("FunctionError"):
-            told = said.get("errorMessage") if isinstance(said, dict) else None
+            told = said if isinstance(said, dict) else {}
+            what = told.get("errorMessage") or "it does not say why"
+            if told.get("errorType") == SAID:
+                raise FunctionError(f"the function {self._name} says: {what}")
             raise FunctionError(
-                f"the function {self._name} could not run: {told or 'it does not say why'}",
+                f"the function {self._name} could not run: {what}",
                 "its log says more: aws logs tail /aws/lambda/" + self._name,
             )
         if not isinstance(said, dict):
