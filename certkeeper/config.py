@@ -33,6 +33,8 @@ MOST_IDENTIFIERS = {"tlsserver": 25, "shortlived": 25}
 FEWEST_IDENTIFIERS = min(MOST_IDENTIFIERS.values())
 LONGEST_PROPAGATION = 600
 LONGEST_NAME = 253 - len("_acme-challenge.")
+LIKE_ROLE = "arn:aws:iam::123456789012:role/web"
+LIKE_NAMES = 'list the DNS names: identifiers = ["example.com", "*.example.com"]'
 LONGEST_PREFIX = 400  # a secret's name has 512 letters at most, and ends in a certificate's name
 
 TOP = ("store", "bucket_owner", "certificates_in", "sealing", "kms_key", "deployment", "include", "ca",
@@ -56,6 +58,8 @@ _ASSUMABLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+")
 _ZONE = re.compile(r"(?:/hostedzone/)?(Z[A-Z0-9]{1,31})")
 _KMS_KEY = re.compile(r"(?:arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:)?(?:alias/[\w/-]+|(?:key/)?[\w-]{8,64})")
 _LIMIT = re.compile(r"([1-9]\d{0,8})/([1-9]\d{0,2})([hd])")
+_ACCOUNT = re.compile(r"\d{12}", re.ASCII)
+_STACK = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _MAIL = re.compile(r"[^@\s,]+@[^@\s,]+\.[^@\s,]+")
 
 
@@ -296,7 +300,7 @@ class _Reader:
         dns = self._table(said, "dns", DNS)
         alerts = self._table(said, "alerts", ALERTS)
         for key in alerts:
-            self._text(alerts, key, "alerts.", _MAIL, "an e-mail address")
+            self._text(alerts, key, "alerts.", _MAIL, "an e-mail address", "ops@example.com")
         specs = self._certificates(said, included, ca, fallback_cas)
         settings = Settings(
             file=self.file,
@@ -304,8 +308,8 @@ class _Reader:
             prefix=prefix,
             sealing=sealing,
             kms_key=kms_key,
-            bucket_owner=self._text(said, "bucket_owner", "", re.compile(r"\d{12}"), "an account id of 12 digits"),
-            deployment=self._text(said, "deployment", "", re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}"), "a stack's name"),
+            bucket_owner=self._text(said, "bucket_owner", "", _ACCOUNT, "an account id of 12 digits", "123456789012"),
+            deployment=self._text(said, "deployment", "", _STACK, "a stack's name", "certkeeper"),
             ca=ca,
             alerts={key: str(value) for key, value in alerts.items()},
             nameservers=self._nameservers(dns),
@@ -345,14 +349,21 @@ class _Reader:
         return {name: value for name, value in table.items() if name in keys}
 
     def _text(
-        self, said: Mapping[str, Any], key: str, place: str, form: re.Pattern[str] | None = None, what: str = "text"
+        self,
+        said: Mapping[str, Any],
+        key: str,
+        place: str,
+        form: re.Pattern[str] | None = None,
+        what: str = "text",
+        example: str = "",
     ) -> str | None:
         value = said.get(key)
         if value is None:
             return None
         if not isinstance(value, str) or not value or (form is not None and not form.fullmatch(value)):
             shown = "its value" if key == "eab_hmac_key" else repr(value)
-            self.fault(f"{place}{key}", f"{shown} is not {what}")
+            like = f', like {key} = "{example}"' if example else ""
+            self.fault(f"{place}{key}", f"{shown} is not {what}", f"text in quotes{like}; or leave it away")
             return None
         return value
 
@@ -430,7 +441,7 @@ class _Reader:
         kid = self._text(table, "eab_kid", place)
         hmac_key = self._text(table, "eab_hmac_key", place, what="the key")
         if (kid is None) != (hmac_key is None):
-            self.fault(f"{place}eab_kid", "eab_kid and eab_hmac_key go together")
+            self.fault(f"{place}eab_kid", "eab_kid and eab_hmac_key go together", "the CA gives both, or wants neither")
         bundle = self._text(table, "ca_bundle", place)
         if bundle is not None and not bundle.lstrip().startswith("-----BEGIN CERTIFICATE-----"):
             path = Path(self.file).parent / bundle
@@ -444,7 +455,7 @@ class _Reader:
         directory = self._directory(table, "directory", place) or DIRECTORIES["letsencrypt"]
         return CaSettings(
             directory=directory,
-            contact=self._text(table, "contact", place, _MAIL, "an e-mail address"),
+            contact=self._text(table, "contact", place, _MAIL, "an e-mail address", "ops@example.com"),
             ca_bundle=bundle,
             profile=self._text(table, "profile", place),
             eab_kid=kid,
@@ -504,7 +515,11 @@ class _Reader:
     def _seconds(self, dns: Mapping[str, Any]) -> float:
         value = dns.get("propagation_timeout", 120)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LONGEST_PROPAGATION:
-            self.fault("dns.propagation_timeout", f"{value!r} is not a number of seconds up to {LONGEST_PROPAGATION}")
+            self.fault(
+                "dns.propagation_timeout",
+                f"{value!r} is not a number of seconds up to {LONGEST_PROPAGATION}",
+                "like 120",
+            )
             return 120
         return float(value)
 
@@ -527,13 +542,13 @@ class _Reader:
             try:
                 domain = identifier(name)
             except ValueError as error:
-                self.fault(key, str(error))
+                self.fault(key, str(error), 'write it like [dns.zones."example.com"]')
                 continue
             if domain.startswith("*."):
                 self.fault(key, "a zone is no wildcard", f'write [dns.zones."{domain[2:]}"]')
             self._known(table, ZONE, f"{key}.")
-            zone = self._text(table, "hosted_zone_id", f"{key}.", _ZONE, "a hosted zone's id, like Z0123456789ABC")
-            role = self._text(table, "role_arn", f"{key}.", _ASSUMABLE, "the ARN of a role")
+            zone = self._text(table, "hosted_zone_id", f"{key}.", _ZONE, "a hosted zone's id", "Z0123456789ABC")
+            role = self._text(table, "role_arn", f"{key}.", _ASSUMABLE, "the ARN of a role", LIKE_ROLE)
             places.append(ZonePlace(domain, role or "", zone.removeprefix("/hostedzone/") if zone else None))
         return tuple(places)
 
@@ -546,7 +561,7 @@ class _Reader:
         ca: CaSettings,
         fallback_cas: tuple[CaSettings, ...],
     ) -> tuple[CertificateSpec, ...]:
-        defaults = self._table(said, "defaults", DEFAULTS)
+        defaults = self._defaults(said, (ca, *fallback_cas))
         specs: dict[str, CertificateSpec] = {}
         for file, table in self._certificate_tables(said, included):
             self.file, ours = file, self.file
@@ -558,6 +573,13 @@ class _Reader:
                     specs[name] = spec
             self.file = ours
         return tuple(specs.values())
+
+    def _defaults(self, said: Mapping[str, Any], cas: tuple[CaSettings, ...]) -> dict[str, Any]:
+        """None of them if any is wrong: that is told here once, and not for each certificate."""
+        faults = len(self.faults)
+        defaults = self._table(said, "defaults", DEFAULTS)
+        self._options(defaults, "defaults", cas)
+        return defaults if len(self.faults) == faults else {}
 
     def _certificate_tables(
         self, said: Mapping[str, Any], included: Mapping[str, str]
@@ -616,10 +638,10 @@ class _Reader:
         """All of a certificate but its name and identifiers."""
         directory = self._directory(merged, "ca", f"{key}.") or cas[0].directory
         profile = self._text(merged, "profile", f"{key}.")
-        zone = self._text(merged, "hosted_zone_id", f"{key}.", _ZONE, "a hosted zone's id, like Z0123456789ABC")
+        zone = self._text(merged, "hosted_zone_id", f"{key}.", _ZONE, "a hosted zone's id", "Z0123456789ABC")
         reuse = merged.get("reuse_private_key", False)
         if not isinstance(reuse, bool):
-            self.fault(f"{key}.reuse_private_key", f"{reuse!r} is neither true nor false")
+            self.fault(f"{key}.reuse_private_key", f"{reuse!r} is neither true nor false", "write it without quotes")
         return {
             "ca": directory,
             "key_type": self._key_type(merged, key),
@@ -644,28 +666,28 @@ class _Reader:
     def _readers(self, said: Mapping[str, Any], key: str) -> tuple[str, ...]:
         readers = said.get("readers", [])
         if not isinstance(readers, list):
-            self.fault(f"{key}.readers", "must be a list")
+            self.fault(f"{key}.readers", "must be a list", f'like readers = ["{LIKE_ROLE}"]')
             return ()
         for one in readers:
             if not isinstance(one, str) or not _ROLE.fullmatch(one):
-                self.fault(f"{key}.readers", f"{one!r} is not a role", 'like "arn:aws:iam::123456789012:role/web"')
+                self.fault(f"{key}.readers", f"{one!r} is not a role", f'like "{LIKE_ROLE}"')
         return tuple(str(one) for one in readers)
 
     def _identifiers(self, said: Mapping[str, Any], key: str) -> tuple[str, ...]:
         place, listed = f"{key}.identifiers", said.get("identifiers")
         if not isinstance(listed, list) or not listed:
             what = "must be a list" if listed and not isinstance(listed, list) else "missing"
-            self.fault(place, what, 'list the DNS names: identifiers = ["example.com", "*.example.com"]')
+            self.fault(place, what, LIKE_NAMES)
             return ()
         found: list[str] = []
         for one in listed:
             try:
                 name = identifier(one) if isinstance(one, str) else None
             except ValueError as error:
-                self.fault(place, f"{one!r}: {error}")
+                self.fault(place, f"{one!r}: {error}", LIKE_NAMES)
                 continue
             if name is None:
-                self.fault(place, f"{one!r} is not text")
+                self.fault(place, f"{one!r} is not text", LIKE_NAMES)
             elif name in found:
                 self.fault(place, f"{one!r} stands there twice", "remove one")
             else:
@@ -739,7 +761,8 @@ def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode()
     except FileNotFoundError:
-        raise SettingsError(f"there is no {path}", "write one with: certkeeper init") from None
+        hint = "write one with: certkeeper init; or say where the settings are, with --config or --from"
+        raise SettingsError(f"there is no {path}", hint) from None
     except (OSError, UnicodeDecodeError) as error:
         what = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError(f"{path} cannot be read: {what}") from None
+        raise SettingsError(f"{path} cannot be read: {what}", "give a TOML file that you may read") from None

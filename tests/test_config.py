@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from publicsuffixlist import PSLFILE, PublicSuffixList
 
+from certkeeper import config
 from certkeeper.config import CaSettings, Fault, Faults, Settings, identifier, parse, read, registered_domain, store_url
 from certkeeper.core.budget import Limit, Limits
 from certkeeper.core.errors import SettingsError
@@ -605,7 +606,9 @@ def test_a_missing_file_has_a_hint(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="there is no ") as caught:
         read(tmp_path / "certkeeper.toml")
 
-    assert caught.value.hint == "write one with: certkeeper init"
+    assert (
+        caught.value.hint == "write one with: certkeeper init; or say where the settings are, with --config or --from"
+    )
 
 
 def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
@@ -773,12 +776,43 @@ def test_a_name_without_options_is_read_the_same_whatever_stands_before_it(defau
         assert certificate(together, f"n{number}.example.com") == alone
 
 
-def test_a_fault_in_the_defaults_is_told_of_every_name() -> None:
+@pytest.mark.parametrize("names", [0, 3])
+def test_a_fault_in_the_defaults_is_told_once_where_it_stands(names: int) -> None:
     text = LEAST + '[defaults]\nkey_type = "rsa-1024"\n' + "".join(
-        f'[certificates.n{number}]\nidentifiers = ["n{number}.example.com"]\n' for number in range(3)
+        f'[certificates.n{number}]\nidentifiers = ["n{number}.example.com"]\n' for number in range(names)
     )  # fmt: skip
 
-    assert [fault.key for fault in faults_of(text)] == [f'certificates."n{number}".key_type' for number in range(3)]
+    assert [fault.key for fault in faults_of(text)] == ["defaults.key_type"]
+
+
+EVERYWHERE = [
+    *(("", key) for key in config.TOP),
+    *(("[ca]", key) for key in config.CA),
+    *(('[fallback_ca.other]\ndirectory = "https://ca.example/directory"', key) for key in config.CA[1:]),
+    *(("[alerts]", key) for key in config.ALERTS),
+    *(("[dns]", key) for key in config.DNS),
+    *(('[dns.zones."example.com"]', key) for key in config.ZONE),
+    *(("[defaults]", key) for key in config.DEFAULTS),
+    *(("[certificates.www]", key) for key in config.CERTIFICATE),
+    ("[ca.limits]", "orders"),
+]
+WRONG = ["1", "true", '""', "[1]", "{ a = 1 }", "nan", "1979-05-27", '"\\u0000"', "[[]]"]
+
+
+@pytest.mark.parametrize(("table", "key"), EVERYWHERE)
+def test_every_fault_says_what_to_write_instead(table: str, key: str) -> None:
+    least = {"store": 'store = "s3://bucket/prod"', "sealing": 'sealing = "store"'}
+    head = "\n".join(line for name, line in least.items() if table or name != key)
+    faults: list[Fault] = []
+
+    for value in WRONG:
+        try:
+            parse(f"{head}\n{table}\n{key} = {value}\n", "certkeeper.toml")
+        except Faults as error:
+            faults += error.faults
+
+    assert faults or key == "include"
+    assert [str(fault) for fault in faults if not fault.hint] == []
 
 
 def test_too_many_identifiers_are_a_fault_of_a_name_without_options_too() -> None:

@@ -180,7 +180,8 @@ def test_without_settings_there_is_a_hint(command: str, capsys: Captured) -> Non
 
     assert capsys.readouterr() == (
         "",
-        "certkeeper: error: there is no certkeeper.toml\ncertkeeper: hint: write one with: certkeeper init\n",
+        "certkeeper: error: there is no certkeeper.toml\n"
+        "certkeeper: hint: write one with: certkeeper init; or say where the settings are, with --config or --from\n",
     )
 
 
@@ -393,7 +394,8 @@ def test_a_check_that_cannot_tell_is_unknown_and_says_so_on_stdout(capsys: Captu
     assert main(["check"]) == 3
 
     assert capsys.readouterr().out == (
-        "CERTKEEPER UNKNOWN - there is no certkeeper.toml; write one with: certkeeper init\n"
+        "CERTKEEPER UNKNOWN - there is no certkeeper.toml; "
+        "write one with: certkeeper init; or say where the settings are, with --config or --from\n"
     )
 
 
