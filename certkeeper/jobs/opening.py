@@ -89,6 +89,8 @@ def _resumed(run: Run, case: Case) -> Order | None:
     assert account is not None  # noqa: S101 - open_case() has just set it
     if pending is None or not worth_finishing(pending, case.spec, account) or case.is_hopeless:
         return None
+    if _has_served_another(run, case, pending):
+        return None
     run.keeper.tell(case.spec.name, "resuming the order of an earlier run")
     if pending.certificate_url is not None:
         # The order itself may be forgotten by now; its certificate is not.
@@ -105,6 +107,14 @@ def _resumed(run: Run, case: Case) -> Order | None:
     if pending.missed_since is not None:
         case.entry = replace(case.entry, pending=replace(pending, missed_since=None))
     return None if isinstance(next_step(order), Abandon) else order
+
+
+def _has_served_another(run: Run, case: Case, pending: PendingOrder) -> bool:
+    """Whether the CA has handed the order out again, as Boulder does, for another name with the same identifiers, and
+    that one now holds its certificate: none will come of it for this one.
+    """
+    others = (facts.held for name, facts in run.facts.items() if name != case.spec.name)
+    return any(one is not None and one.order_url == pending.url for one in others)
 
 
 def _may_be_given_up(run: Run, case: Case, pending: PendingOrder, error: AuthorityError) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from certkeeper.core import failures, zones
@@ -27,6 +28,7 @@ Result = TypeVar("Result")
 LOOK_AGAIN, LONGEST_LOOK = 1.0, 10.0
 RETRY_PAUSES = (2.0, 5.0)
 SHARE = 5
+NO_FACTS: Mapping[str, Facts] = MappingProxyType({})
 SILENCES = 3
 """So many newOrders without any answer in a row, and no more are tried in this run: each may take half a minute."""
 
@@ -42,14 +44,15 @@ class HeldOff(Exception):  # noqa: N818 - not a failure: another name has been t
 class Run:
     """What the cases of one tick share: the accounts and the hosted zones, each asked for once, and the CAs' limits.
 
-    `closed` are the facts of names that ended well, as they were written down.
+    `facts` are those of all names as the run began, `closed` those of names that ended well, as they were written down.
     """
 
-    def __init__(self, keeper: Keeper, ledger: Ledger) -> None:
+    def __init__(self, keeper: Keeper, ledger: Ledger, facts: Mapping[str, Facts] = NO_FACTS) -> None:
         self.keeper = keeper
         self.accounts = AccountDesk(keeper)
         self._ledger = ledger
         self._counting = Lock()
+        self.facts = facts
         self.closed: dict[str, Facts] = {}
         self.began = keeper.clock.now()
         self._half_time = self.began + keeper.clock.remaining() / 2

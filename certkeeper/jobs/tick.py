@@ -77,7 +77,7 @@ def tick(
 
     # Whoever has least time left comes first, should there not be time or budget for all.
     todo.sort(key=_time_left)
-    run = Run(keeper, ledger)
+    run = Run(keeper, ledger, index.facts)
     outcomes |= _worked(run, todo)
     retired = [] if ask.by_name else _retired(index, specs)
     tidy(keeper, retired)

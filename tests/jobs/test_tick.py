@@ -557,6 +557,23 @@ def test_a_ca_that_does_not_answer_is_not_waited_for_by_one_name_after_the_other
     assert len(asked) == 3
 
 
+@pytest.mark.parametrize("lost", ["finalize", "answer"])
+def test_an_order_that_the_ca_hands_out_again_for_another_name_is_not_waited_for(lost: str) -> None:
+    world, twin = World(reuse_orders=True), replace(WWW, name="twin")
+
+    def lost_on_its_way(*arguments: Any) -> Any:
+        raise AuthorityError("the CA at ca.test cannot be reached (timed out)")
+
+    tick(with_authority(world, **{lost: lost_on_its_way}), [WWW])
+    tick(world.keeper(), [twin], Ask(by_name=True))
+    world.clock.later(timedelta(hours=1))
+    (outcome,) = tick(world.keeper(), [WWW], Ask(by_name=True)).outcomes
+
+    assert held(world, "twin").order_url == "https://ca.test/order/1"
+    assert (outcome.outcome, held(world).order_url) == ("renewed", "https://ca.test/order/2")
+    assert len(world.authority.issued) == 2
+
+
 @pytest.mark.parametrize("past", [True, False], ids=["a window that has passed", "a window that is open now"])
 def test_a_ca_that_wants_whatever_it_issues_replaced_at_once_does_not_get_an_order_at_every_tick(past: bool) -> None:
     world, hour = World(), timedelta(hours=1)
