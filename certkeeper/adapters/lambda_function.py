@@ -38,7 +38,9 @@ class LambdaFunction:
         try:
             said = json.loads(answer["Payload"].read())
         except (ValueError, BotoCoreError):
-            raise FunctionError(f"the function {self._name} gave an answer that is none") from None
+            raise FunctionError(
+                f"the function {self._name} gave an answer that is none", "upgrade it: certkeeper deploy"
+            ) from None
         if answer.get("FunctionError"):
             told = said if isinstance(said, dict) else {}
             what = told.get("errorMessage") or "it does not say why"
@@ -49,7 +51,9 @@ class LambdaFunction:
                 "its log says more: aws logs tail /aws/lambda/" + self._name,
             )
         if not isinstance(said, dict):
-            raise FunctionError(f"the function {self._name} gave an answer that is none")
+            raise FunctionError(
+                f"the function {self._name} gave an answer that is none", "upgrade it: certkeeper deploy"
+            )
         return said
 
     def start(self, event: Mapping[str, object]) -> None:

@@ -38,5 +38,8 @@ def unconfirmed(sns: Any, topic_arn: str) -> list[str]:
         pages = sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic_arn)
         listed = [one for page in pages for one in page["Subscriptions"]]
     except Refused as error:
-        raise NoticeError(f"SNS does not say who has subscribed to {topic_arn}: {code_of(error)}") from None
+        raise NoticeError(
+            f"SNS does not say who has subscribed to {topic_arn}: {code_of(error)}",
+            hint_for(error, HINTS, "check the right to sns:ListSubscriptionsByTopic"),
+        ) from None
     return sorted(one["Endpoint"] for one in listed if one["SubscriptionArn"] == "PendingConfirmation")

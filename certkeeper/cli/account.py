@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from datetime import timedelta
 from typing import Any
 
 from certkeeper import config, wiring
 from certkeeper.cli import remotely, render
-from certkeeper.cli.loading import read_settings
+from certkeeper.cli.loading import LOOK, read_settings
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, complain, print_data, progress, talk
 from certkeeper.core.errors import AuthorityError, SettingsError
 from certkeeper.core.failures import hint_of
 from certkeeper.core.report import accounts_json
 from certkeeper.jobs.rollover import VERBS
-
-LOOK = timedelta(minutes=2)
 
 
 def run(said: Namespace) -> int:

@@ -6,13 +6,12 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 
 from certkeeper import config, wiring
 from certkeeper.cli import remotely
 from certkeeper.cli.after_deploying import await_confirmation, first_run
 from certkeeper.cli.deployments import bare_place, deployer_of, with_deployment
-from certkeeper.cli.loading import read_settings, settings_path
+from certkeeper.cli.loading import LOOK, read_settings, settings_path
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, complain, progress, put, talk
 from certkeeper.core import permissions, stacks
 from certkeeper.core.decision import Ask
@@ -25,7 +24,6 @@ from certkeeper.deployment.templates import Place
 from certkeeper.jobs.challenges import challenges
 from certkeeper.jobs.tick import Report
 
-LOOK = timedelta(minutes=2)
 Finish = Callable[[Namespace, Report], int]
 
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from collections.abc import Sequence
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from certkeeper import config, wiring
 from certkeeper.cli import render
-from certkeeper.cli.loading import chosen, read_settings
+from certkeeper.cli.loading import LOOK, chosen, read_settings, settings_path
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, print_data, progress
 from certkeeper.core.errors import StoreError
 from certkeeper.jobs.diagnose import BAD, Finding, diagnose
-
-LOOK = timedelta(minutes=2)
 
 
 def run(said: Namespace) -> int:
@@ -35,8 +30,7 @@ def _drifted(said: Namespace, settings: config.Settings) -> bool:
     stored = wiring.s3_records(settings).read(wiring.SETTINGS_PATH)
     if stored is None:
         raise StoreError(f"there are no settings in {settings.store}", "certkeeper deploy stores them")
-    path = Path(said.config or os.environ.get("CERTKEEPER_CONFIG") or "certkeeper.toml")
-    return stored.data != copied(path).encode()
+    return stored.data != copied(settings_path(said)).encode()
 
 
 def findings_json(findings: Sequence[Finding]) -> dict[str, Any]:

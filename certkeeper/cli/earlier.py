@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from datetime import timedelta
 
 from certkeeper import wiring
 from certkeeper.cli import remotely, render
-from certkeeper.cli.loading import read_settings
+from certkeeper.cli.loading import LOOK, read_settings
 from certkeeper.cli.terminal import GOOD, interruptible, print_data, progress, talk
 from certkeeper.core.document import instant
 from certkeeper.core.errors import SettingsError
 from certkeeper.jobs.history import history, listed, release, rollback, told
-
-LOOK = timedelta(minutes=2)
 
 
 def run_history(said: Namespace) -> int:

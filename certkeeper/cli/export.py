@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from pathlib import Path
 
 from certkeeper import wiring
 from certkeeper.cli.loading import read_settings
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, talk
+from certkeeper.core.errors import SettingsError
 
 
 def run(said: Namespace) -> int:
@@ -15,6 +17,8 @@ def run(said: Namespace) -> int:
     from certkeeper.client.__main__ import main as pull
 
     settings, name = read_settings(said), said.name
+    if said.roots and not Path(said.roots).is_file():
+        raise SettingsError(f"there is no file {said.roots}", "give --roots a file of roots in PEM")
     source = f"secretsmanager:{settings.secrets_prefix}" if settings.secrets_prefix else settings.store
     words = [name, "--from", source, "--into", said.into]
     for spec in settings.specs:
@@ -30,4 +34,4 @@ def run(said: Namespace) -> int:
     status = pull(words)
     if status in (0, 3):
         talk(f"the private key lies in clear in {said.into}/live/{name}/privkey.pem")
-    return GOOD if status == 0 else BAD_NEWS
+    return {0: GOOD, 3: BAD_NEWS}.get(status, status)  # the others mean the same there

@@ -6,6 +6,7 @@ import difflib
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from certkeeper import config, wiring
@@ -13,6 +14,8 @@ from certkeeper.core.errors import SettingsError
 from certkeeper.core.model import CertificateSpec
 
 LISTED = 10
+LOOK = timedelta(minutes=2)
+"""How long a command may take that orders nothing."""
 
 
 def read_settings(said: Namespace) -> config.Settings:
@@ -25,6 +28,11 @@ def settings_path(said: Namespace) -> Path:
     if said.store and said.config:
         raise SettingsError("--config and --from exclude each other", "give one of them")
     return Path(said.config or os.environ.get("CERTKEEPER_CONFIG") or "certkeeper.toml")
+
+
+def where(said: Namespace) -> list[str]:
+    """The words that lead another command to the same settings."""
+    return ["--from", said.store] if said.store else ["--config", said.config] if said.config else []
 
 
 def chosen(settings: config.Settings, names: Sequence[str]) -> tuple[CertificateSpec, ...]:

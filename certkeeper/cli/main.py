@@ -26,9 +26,10 @@ from certkeeper.cli import (
     revoke,
     settings_file,
 )
-from certkeeper.cli.loading import chosen, known_names, read_settings
+from certkeeper.cli.loading import LOOK, chosen, known_names, read_settings
 from certkeeper.cli.terminal import (
     BAD_NEWS,
+    CANNOT_WRITE,
     GOOD,
     INTERRUPTED,
     NO_NEWS,
@@ -51,7 +52,6 @@ from certkeeper.jobs.check import UNKNOWN
 from certkeeper.jobs.rehearsal import REHEARSED, rehearse
 from certkeeper.jobs.tick import Report, tick
 
-LOOK = timedelta(minutes=2)
 NEW_OBJECTS = 100_000
 """Before the first search for cycles: at Python's 700 a short command spends a fifth of its time on it."""
 
@@ -124,7 +124,7 @@ def _write_new(path: Path, text: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}") from None
+        raise SettingsError(f"{path} cannot be written: {error.strerror}", CANNOT_WRITE) from None
 
 
 def _plan(said: Namespace) -> int:

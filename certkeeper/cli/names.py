@@ -14,6 +14,7 @@ from typing import Any
 
 from certkeeper import wiring
 from certkeeper.cli import edits, remotely, render
+from certkeeper.cli.loading import where
 from certkeeper.cli.settings_place import Places, places
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, complain, confirm, interruptible, progress, talk
 from certkeeper.core.errors import DocumentError, SettingsError, StoreError
@@ -31,26 +32,23 @@ def run_add(said: Namespace) -> int:
     keys |= {key: value for key, value in (("key_type", said.key_type), ("profile", said.profile)) if value}
     there = [one.naming(said.name) for one in (found.files, found.stored and found.stored.files) if one]
     if found.naming(said.name) and not found.says(said.name, keys):
-        where = next(file for file in there if file)
-        raise SettingsError(f"there is a certificate called {said.name!r} already", f"change its table in {where}")
+        file = next(file for file in there if file)
+        raise SettingsError(f"there is a certificate called {said.name!r} already", f"change its table in {file}")
     with _telling_who_may():
         found.add(lambda text, file: edits.with_certificate(text, file, said.name, keys))
     if found.settings.deployment is not None:
         talk("the function has no right to prove it yet")
-        talk(f"hint: {' '.join(['certkeeper', *_where(said), 'deploy'])} gives it that, and has it obtained")
+        talk(f"hint: {' '.join(['certkeeper', *where(said), 'deploy'])} gives it that, and has it obtained")
         return GOOD
-    return GOOD if said.no_renew else _renewed(said, said.name)
+    return GOOD if said.no_renew else renewed(said, said.name)
 
 
-def _renewed(said: Namespace, name: str) -> int:
+def renewed(said: Namespace, name: str) -> int:
+    """`certkeeper renew NAME` by the same settings; its exit status."""
     from certkeeper.cli.main import main
 
     here = ["--here"] if getattr(said, "here", False) else []
-    return main([*_where(said), "renew", name, *here])
-
-
-def _where(said: Namespace) -> list[str]:
-    return ["--from", said.store] if said.store else ["--config", said.config] if said.config else []
+    return main([*where(said), "renew", name, *here])
 
 
 def run_forget(said: Namespace) -> int:
@@ -117,7 +115,7 @@ def run_rename(said: Namespace) -> int:
     if taken is not None:
         talk(f"{new}: {taken} is held under this name too; nothing was ordered")
         return GOOD
-    return _renewed(said, new)
+    return renewed(said, new)
 
 
 def _refuse(said: Namespace, found: Places) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from datetime import timedelta
 
 from certkeeper import config, wiring
 from certkeeper.cli import remotely
-from certkeeper.cli.loading import read_settings
+from certkeeper.cli.loading import LOOK, read_settings
+from certkeeper.cli.names import renewed
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, complain, confirm, progress, talk
 from certkeeper.core.errors import AuthorityError, SealingError, SettingsError
 from certkeeper.core.failures import hint_of, sentence
 from certkeeper.jobs.keeper import Keeper
 from certkeeper.jobs.revoke import is_done, wish, withdraw, without_replacement
-
-LOOK = timedelta(minutes=2)
 
 
 def run(said: Namespace) -> int:
@@ -31,7 +29,7 @@ def run(said: Namespace) -> int:
         talk(f"{name}: {what} {how}")
     confirm(said, f"Revoke {what} of {name}")
     serial_number, reason = _wished(settings, said, wanted=wanted)
-    status = _renewed(said, name) if wanted else GOOD
+    status = renewed(said, name) if wanted else GOOD
     if not _is_done(settings, said):
         again = "certkeeper renew" if wanted else f"certkeeper revoke {name} --reason {reason}"
         how = "the next run goes on" if wanted else "no run goes on by itself"
@@ -87,10 +85,3 @@ def _without_replacement(keeper: Keeper, name: str) -> None:
     except SealingError as error:
         # As it is where a function is deployed: nobody else opens the account key.
         complain(error.message, "have the function do it: leave out --here")
-
-
-def _renewed(said: Namespace, name: str) -> int:
-    from certkeeper.cli.main import main
-
-    where = ["--from", said.store] if said.store else ["--config", said.config] if said.config else []
-    return main([*where, "renew", name, *(["--here"] if said.here else [])])

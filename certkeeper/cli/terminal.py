@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from certkeeper.core.errors import SettingsError
 
 GOOD, BAD_NEWS, NO_NEWS, INTERRUPTED = 0, 1, 2, 130
+CANNOT_WRITE = "give a file in a folder that you may write to"
 
 
 def print_data(said: Namespace, as_json: Callable[[], dict[str, Any]], as_text: Callable[[bool], str]) -> None:
@@ -131,4 +132,4 @@ def replace_file(path: Path, data: bytes) -> None:
         Path(file.name).chmod(mode)
         Path(file.name).replace(path)
     except OSError as error:
-        raise SettingsError(f"{path} cannot be written: {error.strerror}") from None
+        raise SettingsError(f"{path} cannot be written: {error.strerror}", CANNOT_WRITE) from None

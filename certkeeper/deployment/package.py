@@ -105,7 +105,10 @@ def build(
             contents = {**_files_below(tree), **_own_files(), "handler.py": _handler()}
         package = _write(contents, into)
     except OSError as error:
-        raise PackageError(f"the zip could not be built: {error}") from error
+        raise PackageError(
+            f"the zip could not be built at {into}: {error.strerror or type(error).__name__}",
+            "look at the folder that it goes to, and at the disk",
+        ) from error
     progress(f"{into}: {package.size / 1e6:.1f} MB, {len(contents)} files, SHA-256 {package.sha256}")
     return package
 

@@ -86,7 +86,7 @@ class Options:
             words += [option, value] if value else []
         words += [] if self.no_timer else ["--install-timer"]
         if any(not word.isprintable() for word in words):
-            raise SettingsError("user data cannot hold control characters")
+            raise SettingsError("user data cannot hold control characters", "leave them out of --reload and of names")
         arguments.Options(words)
         object.__setattr__(self, "command", tuple(words))
 

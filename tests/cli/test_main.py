@@ -221,6 +221,17 @@ def test_a_name_that_nobody_knows_is_told_with_those_that_there_are(command: str
     )
 
 
+def test_an_export_against_roots_that_are_not_there_is_refused(capsys: Captured) -> None:
+    Path("certkeeper.toml").write_text(SETTINGS)
+
+    assert main(["export", "www", "--into", "out", "--roots", "roots.pem"]) == NO_NEWS
+
+    assert capsys.readouterr().err == (
+        "certkeeper: error: there is no file roots.pem\ncertkeeper: hint: give --roots a file of roots in PEM\n"
+    )
+    assert not Path("out").exists()
+
+
 def test_settings_without_certificates_have_nothing_to_renew(capsys: Captured) -> None:
     Path("certkeeper.toml").write_text('store = "s3://bucket"\nsealing = "store"\n')
 
