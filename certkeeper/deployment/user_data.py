@@ -19,6 +19,7 @@ from certkeeper.deployment.one_file import shrunk
 
 BEGIN, END = "# >>> certkeeper >>>", "# <<< certkeeper <<<"
 PROGRAM = "/usr/local/bin/certkeeper-pull"
+INTO = "/etc/letsencrypt"
 LARGEST = 16 * 1024  # what EC2 takes, before base64
 
 # Runs on the instance: `client` is the client's text, the command line is what it takes.
@@ -65,7 +66,7 @@ class Options:
 
     names: tuple[str, ...]
     source: str
-    into: str = "/etc/letsencrypt"
+    into: str = INTO
     identifiers: tuple[str, ...] = ()
     reload: str = "systemctl reload-or-restart nginx"
     wait: int = 300
@@ -126,12 +127,12 @@ def compressed(user_data: str) -> bytes:
     return gzip.compress(user_data.encode(), 9, mtime=0)
 
 
-def nginx_lines(name: str, into: str = "/etc/letsencrypt") -> str:
+def nginx_lines(name: str) -> str:
     """The three lines that a server block for port 80 alone needs."""
     return (
         "listen 443 ssl;\n"
-        f"ssl_certificate     {into}/live/{name}/fullchain.pem;\n"
-        f"ssl_certificate_key {into}/live/{name}/privkey.pem;\n"
+        f"ssl_certificate     {INTO}/live/{name}/fullchain.pem;\n"
+        f"ssl_certificate_key {INTO}/live/{name}/privkey.pem;\n"
     )
 
 

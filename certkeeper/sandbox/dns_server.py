@@ -19,7 +19,6 @@ from certkeeper.sandbox.route53 import HostedZones
 
 PLAIN_UDP_SIZE = 512
 EDNS_UDP_SIZE = 1232
-NEGATIVE_TTL = 60
 OPT = 41
 
 
