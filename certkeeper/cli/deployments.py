@@ -70,7 +70,7 @@ def _told_event(event: Event, tell: Callable[[str, str], None]) -> None:
 
 def _approve(said: Namespace, change_set: ChangeSet) -> bool:
     rows = [(_word(one), one.logical_id, one.kind) for one in change_set.changes]
-    table = render.table(("", "RESOURCE", "TYPE"), rows, colour=False)
+    table = render.table(("", "RESOURCE", "TYPE"), rows, colour=False) if rows else "none of a resource\n"
     sys.stderr.write(f"changes of the stack {change_set.stack}:\n{table}")
     return said.yes or agreed("Go on? yes or no")
 

@@ -122,7 +122,12 @@ def store_template(place: Place) -> Template:
 
     Raises SettingsError if AWS would not take it, as `function_template` does.
     """
-    resources = {"Bucket": _bucket(place), "BucketPolicy": _bucket_policy(place)}
+    resources: dict[str, Template] = {
+        # A stack must hold something, also where bucket and key are adopted. It does nothing and costs nothing.
+        "Anchor": {"Type": "AWS::CloudFormation::WaitConditionHandle", "Properties": {}},
+        "Bucket": _bucket(place),
+        "BucketPolicy": _bucket_policy(place),
+    }
     parameters: dict[str, Any] = {
         "AdoptBucket": {
             **_parameter("yes: the bucket is there already, and its settings and its policy are left alone.", "no"),

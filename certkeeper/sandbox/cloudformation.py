@@ -155,7 +155,8 @@ class CloudFormation:
         change_set = ChangeSet(
             form["ChangeSetName"], self._arn("changeSet", form["ChangeSetName"]), text, parameters, changes
         )
-        if not changes and stack.status != "REVIEW_IN_PROGRESS":
+        # Of a new stack too: whether CloudFormation takes one of nothing its documentation does not say.
+        if not changes:
             change_set.status = "FAILED"
             change_set.reason = (
                 "The submitted information didn't contain changes. Submit different information to create a change set."

@@ -351,6 +351,12 @@ TYPES = {
         _remove_key,
         fixed=_words("MultiRegion"),
     ),
+    "AWS::CloudFormation::WaitConditionHandle": Type(
+        frozenset(),
+        lambda aws, properties, name: Made(f"https://cloudformation-waitcondition.example/{name}"),
+        lambda aws, made, before, now: None,
+        lambda aws, made, properties: None,
+    ),
     "AWS::KMS::Alias": Type(
         _words("AliasName TargetKeyId"),
         _make_key_alias,
