@@ -22,6 +22,7 @@ Template = dict[str, Any]
 
 MEGABYTES = 512  # docs/decisions/0012
 SECONDS = 900
+HOUR = 3600
 LOG_DAYS = 400
 OLD_VERSION_DAYS = 30
 NAMESPACE, DIMENSION = "certkeeper", "Deployment"
@@ -335,6 +336,8 @@ def _failed_runs() -> Template:
             "FunctionName": _ref("Function"),
             "Qualifier": "$LATEST",
             "MaximumRetryAttempts": 0,
+            # Where the account's functions are throttled Lambda keeps a run, for six hours if nobody says otherwise.
+            "MaximumEventAgeInSeconds": HOUR,
             "DestinationConfig": {"OnFailure": {"Destination": _arn_of("Undelivered")}},
         },
     }
@@ -405,8 +408,8 @@ def _hourly(place: Place) -> Template:
                 "Arn": _arn_of("Function"),
                 "RoleArn": _arn_of("ScheduleRole"),
                 "Input": "{}",
-                # After an hour the next tick is there.
-                "RetryPolicy": {"MaximumEventAgeInSeconds": 3600, "MaximumRetryAttempts": 10},
+                # After that the next tick is there.
+                "RetryPolicy": {"MaximumEventAgeInSeconds": HOUR, "MaximumRetryAttempts": 10},
                 "DeadLetterConfig": {"Arn": _arn_of("Undelivered")},
             },
         },
@@ -506,7 +509,7 @@ def _alarm(place: Place, name: str, metric: str, what: str, when: Mapping[str, A
             "Namespace": NAMESPACE,
             "MetricName": metric,
             "Dimensions": [{"Name": DIMENSION, "Value": place.name}],
-            "Period": 3600,
+            "Period": HOUR,
             **when,
             "AlarmActions": [_ref("Notices")],
             "OKActions": [_ref("Notices")],
@@ -539,7 +542,7 @@ def _dashboard(place: Place) -> Template:
 
 def _graph(place: Place, y: int, x: int, title: str, statistic: str, *metrics: str) -> Template:
     rows = [[NAMESPACE, metric, DIMENSION, place.name] for metric in metrics]
-    how = {"title": title, "region": place.region, "stat": statistic, "period": 3600, "metrics": rows}
+    how = {"title": title, "region": place.region, "stat": statistic, "period": HOUR, "metrics": rows}
     return _widget(y, x, 8, 6, "metric", {**how, "view": "timeSeries", "yAxis": {"left": {"min": 0}}})
 
 

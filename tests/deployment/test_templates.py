@@ -183,6 +183,7 @@ def test_the_function_is_as_was_decided_and_a_run_that_failed_is_not_tried_again
     assert properties(template, "Log")["RetentionInDays"] == 400
     failed = properties(template, "FailedRuns")
     assert failed["MaximumRetryAttempts"] == 0
+    assert failed["MaximumEventAgeInSeconds"] == 3600, "else six ticks come at once after six hours of throttling"
     assert failed["DestinationConfig"]["OnFailure"]["Destination"] == {"Fn::GetAtt": ["Undelivered", "Arn"]}
 
 
