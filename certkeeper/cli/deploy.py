@@ -39,11 +39,7 @@ def run(said: Namespace, finish: Finish) -> int:
         return GOOD
     for sentence in permissions.widened(place.rights):
         talk(sentence)
-    before = _stored_specs(settings) if text is not None else ()
-    leaving = sorted({spec.name for spec in before} - {spec.name for spec in settings.specs})
-    if leaving:
-        # Somebody may have added them to the stored settings, which these are about to take the place of.
-        talk(f"no longer in the settings, so not renewed any more: {', '.join(leaving)}")
+    before = _told_of_what_leaves(settings) if text is not None else ()
     of_secrets = resource_policies.of_secrets(place.rights, before)
     try:
         changed = stack.deploy(deployer_of(place, parts, said))
@@ -99,12 +95,22 @@ def _rights_of_before(parts: wiring.Deployable, name: str) -> tuple[permissions.
     return tuple(dict.fromkeys(one for policy in policies for one in policy))
 
 
-def _stored_specs(settings: config.Settings) -> tuple[CertificateSpec, ...]:
-    """What the stored settings say, which these are about to take the place of."""
+def _told_of_what_leaves(settings: config.Settings) -> tuple[CertificateSpec, ...]:
+    """The certificates of the stored settings, which these are about to take the place of."""
     try:
-        return wiring.stored_settings(settings.store, settings.bucket_owner).specs
+        before = wiring.stored_settings(settings.store, settings.bucket_owner)
     except CertkeeperError:
         return ()  # there are none yet, or none that can be read
+    if before.deployment not in (None, settings.deployment):
+        talk(
+            f"the stored settings are of the deployment {before.deployment}; if it is still there, it goes on by these"
+        )
+        talk(f'hint: to take it away: certkeeper destroy, by settings with deployment = "{before.deployment}"')
+    leaving = sorted({spec.name for spec in before.specs} - {spec.name for spec in settings.specs})
+    if leaving:
+        # Somebody may have added them there.
+        talk(f"no longer in the settings, so not renewed any more: {', '.join(leaving)}")
+    return before.specs
 
 
 def _stored(settings: config.Settings, text: str) -> bool:

@@ -221,14 +221,16 @@ def test_where_only_settings_differ_no_stack_is_touched(deployer: Deployer) -> N
     assert "as they should be" in said.talk
 
 
-def test_names_that_only_the_stored_settings_have_are_told_before_they_go(deployer: Deployer) -> None:
+def test_names_and_a_deployment_that_only_the_stored_settings_have_are_told_before_they_go(deployer: Deployer) -> None:
     stored = deployer.stored()["settings.toml"]
     added = stored + b'\n[certificates."added.example.com"]\nidentifiers = ["added.example.com"]\n'
+    added = added.replace(b'deployment = "fresh"', b'deployment = "earlier"')
     deployer.sandbox.aws.put_object(BUCKET, "prod/settings.toml", added)
 
     said = deployer.deploy()
 
     assert "so not renewed any more: added.example.com" in said.talk
+    assert "the stored settings are of the deployment earlier" in said.talk
     assert deployer.stored()["settings.toml"] == stored
 
 
