@@ -13,8 +13,9 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, cast
 
 from certkeeper import config
@@ -175,18 +176,38 @@ def pulling_environment() -> dict[str, str]:
     return new_aws().environment()
 
 
-def probed(survey: Survey, address: str) -> Survey:
+def probed(survey: Survey, address: str, tell: Callable[[str, str], None]) -> Survey:
     """The survey, with what servers serve for each identifier that is not a wildcard: at `address` ("HOST:PORT"),
     or, if that is empty, at the identifier itself, port 443. Raises SettingsError for an address that is none.
     """
+    from certkeeper.adapters.threads import Threads
+
     host, _, port = address.rpartition(":")
-    if address and not (host and port.isdecimal()):
+    if address and not (host and port.isdecimal() and int(port) < 65536):
         raise SettingsError(f"{address!r} is not an address", "write it as HOST:PORT; a NAME stands before --probe")
-    statuses = []
-    for one in survey.statuses:
-        names = [name for name in one.identifiers if not name.startswith("*.")]
-        served = tuple(_served(name, host or name, int(port or 443), one.serial_number) for name in names)
-        statuses.append(replace(one, served=served))
+    ended = Event()
+
+    def served(identifier: str, stored: str | None) -> Served:
+        if ended.is_set():
+            return Served(identifier, None, same=False)
+        tell(identifier, "asking what is served")
+        return _served(identifier, host.strip("[]") or identifier, int(port or 443), stored)
+
+    asked = [[name for name in one.identifiers if not name.startswith("*.")] for one in survey.statuses]
+    tasks = [
+        partial(served, name, one.serial_number)
+        for one, names in zip(survey.statuses, asked, strict=True)
+        for name in names
+    ]
+    with closing(Threads(SIDE_BY_SIDE)) as threads:
+        try:
+            answers = iter(threads(tasks))
+        finally:
+            ended.set()  # on Ctrl-C nobody shall wait for those that have not been asked yet
+    statuses = [
+        replace(one, served=tuple(islice(answers, len(names))))
+        for one, names in zip(survey.statuses, asked, strict=True)
+    ]
     return replace(survey, statuses=tuple(statuses))
 
 

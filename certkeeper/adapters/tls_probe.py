@@ -25,4 +25,7 @@ def served_serial(address: str, port: int, identifier: str) -> str:
         der = tls.getpeercert(binary_form=True)
     if not der:
         raise OSError("no certificate was served")
-    return f"{x509.load_der_x509_certificate(der).serial_number:x}"
+    try:
+        return f"{x509.load_der_x509_certificate(der).serial_number:x}"
+    except ValueError:
+        raise OSError("what was served is no certificate") from None

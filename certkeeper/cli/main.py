@@ -211,7 +211,7 @@ def _status(said: Namespace) -> int:
     known_names(said.names, {one.name: one.identifiers for one in survey.statuses})
     survey = survey.of(said.names)
     if said.probe is not None:
-        survey = wiring.probed(survey, said.probe)
+        survey = wiring.probed(survey, said.probe, progress(verbose=False))
     print_data(said, lambda: render.status_json(survey), lambda colour: render.status_text(survey, now, colour))
     if said.html:
         replace_file(Path(said.html), render.status_html(survey, now).encode())
