@@ -83,13 +83,14 @@ def install_timer(argv: list[str], options: Options, environment: dict[str, str]
     settings = [f"Environment={quoted(f'{name}={value}')}\n" for name, value in sorted(environment.items())]
     for name, text in units(words, options).items():
         text = text.replace("\1", _command(program)).replace("\2", "".join(settings))
-        with open(f"{_UNITS}/{name}.new", "w", encoding="utf-8") as file:
+        path = f"{_UNITS}/{name}"
+        with open(path + ".new", "w", encoding="utf-8") as file:
             file.write(text)
-        os.replace(f"{_UNITS}/{name}.new", f"{_UNITS}/{name}")
+        os.replace(path + ".new", path)
 
-    for verb in (["daemon-reload"], ["enable", _BOOT], ["enable", "--now", _PULL + ".timer"]):
-        if subprocess.run(["systemctl", *verb], stdin=subprocess.DEVNULL, stdout=2).returncode:
-            raise CertkeeperError(f"the timer is not installed: systemctl {' '.join(verb)} failed")
+    for command in ("systemctl daemon-reload", f"systemctl enable {_BOOT}", f"systemctl enable --now {_PULL}.timer"):
+        if subprocess.run(command.split(), stdin=subprocess.DEVNULL, stdout=2).returncode:
+            raise CertkeeperError(f"the timer is not installed: {command} failed")
     return f"every boot and every hour from now on: {_BOOT}, {_PULL}.timer"
 
 

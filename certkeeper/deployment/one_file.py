@@ -294,17 +294,20 @@ def _tight(text: str) -> Iterator[str]:
 
 
 def _one_liners(lines: list[str]) -> Iterator[str]:
-    """A block of one simple statement goes behind its colon."""
-    depth = [len(line) - len(line.lstrip()) for line in lines] + [0, 0]
-    behind = False
-    for n, line in enumerate(lines):
-        if behind:
-            behind = False
-        elif line.endswith(":") and not lines[n + 1].endswith(":") and depth[n + 2] <= depth[n] < depth[n + 1]:
-            yield line + lines[n + 1].strip()
-            behind = True
-        else:
-            yield line
+    """Simple statements that follow one another share a line, and where they are a whole block, go behind its colon."""
+    joined = [""]
+    for line in lines:
+        is_next = joined[-1][-1:] not in ("", ":") and line[-1] != ":" and _depth(line) == _depth(joined[-1])
+        joined[-1:] = [f"{joined[-1]};{line.strip()}"] if is_next else [joined[-1], line]
+    depth = [*map(_depth, joined), 0]
+    for n, line in enumerate(joined):
+        if line[-1:] == ":" and joined[n + 1][-1] != ":" and depth[n + 2] <= depth[n]:
+            joined[n : n + 2] = ["", line + joined[n + 1].strip()]
+    return filter(None, joined)
+
+
+def _depth(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _is_word(letter: str) -> bool:

@@ -56,7 +56,7 @@ exec(client,dict(__name__="__main__"))
 # The text's letters are the digits of a number: all from " to ~, without $ and %, and ! for { since templates read
 # `{{`, `${` and `%{`. No shell reads anything into them behind a quoted `<<`, and YAML's blocks neither.
 _FIRST, _AROUND, _DIGITS = ord("&"), 93, 91
-_FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 48}]
+_FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 3, "lp": 0, "pb": 0, "nice_len": 64}]
 _UNIT = re.compile(r"systemctl (?:reload|restart|reload-or-restart|try-reload-or-restart) ([\w@.-]+)")
 
 
