@@ -7,11 +7,12 @@ import sys
 
 from certkeeper import __version__
 from certkeeper.client.arguments import HELP, Options
-from certkeeper.client.pull import Pull, complain, public
+from certkeeper.client.pull import Pull, complain
 from certkeeper.client.timer import install_timer
 from certkeeper.core.errors import CertkeeperError, SettingsError
 
-_SETTINGS = ("AWS_", "SSL_CERT_")  # what the units are to go by as well
+# What the units are to go by as well. Everybody may read them, and others of AWS_ hold secrets.
+_SETTINGS = ("AWS_CA_", "AWS_DEFAULT_", "AWS_EC2_", "AWS_ENDPOINT_", "AWS_REGION", "AWS_USE_", "SSL_CERT_")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         pull = Pull(options)
         code = pull.run()
         if options.install_timer:  # even now that nothing came: the timer goes on trying
-            settings = {name: value for name, value in public(os.environ).items() if name.startswith(_SETTINGS)}
+            settings = {name: value for name, value in os.environ.items() if name.startswith(_SETTINGS)}
             try:
                 pull.say(install_timer(words, options, settings))
             except (CertkeeperError, OSError) as error:

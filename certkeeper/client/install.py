@@ -18,7 +18,7 @@ from certkeeper.core.document import LARGEST, parse_object
 from certkeeper.core.errors import CertkeeperError, DocumentError, SettingsError
 
 FILES = ("cert.pem", "chain.pem", "fullchain.pem", "privkey.pem", "combined.pem")
-_SECRET = ("privkey.pem", "combined.pem")
+_SECRET = FILES[3:]
 _DIGITS = frozenset("0123456789abcdef")
 _ASIDE = ".before-certkeeper"
 _KEPT = 3

@@ -19,7 +19,7 @@ from certkeeper.core.errors import CertkeeperError, ChainError, DocumentError, S
 _LONGEST_HOOK = 300
 _FIRST_PAUSE = 1.0
 _ROOTS_HINT = "update this machine's CA certificates, or give --roots"
-_SECRET_SETTINGS = ("AWS_ACCESS", "AWS_SECRET", "AWS_SESSION", "AWS_CONTAINER")
+_SECRET_SETTINGS = ("AWS_ACCESS", "AWS_BEARER", "AWS_CONTAINER", "AWS_SEC", "AWS_SESSION")
 
 
 class Pull:

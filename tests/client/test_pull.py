@@ -951,6 +951,7 @@ def test_of_several_names_only_the_one_to_blame_goes_back(instance: Instance) ->
 def test_hooks_see_no_credentials(instance: Instance) -> None:
     instance.aws.session_token = SESSION_TOKEN
     instance.environment = instance.aws.environment()
+    instance.environment |= {"AWS_SECURITY_TOKEN": "canary", "AWS_BEARER_TOKEN_BEDROCK": "canary"}
     instance.store(issue("example.com"))
 
     run = instance.pull("--reload", f"env > {instance.folder}/environment", "--check", "env >&2")

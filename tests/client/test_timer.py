@@ -95,6 +95,8 @@ def test_a_folder_that_an_image_does_not_have_is_made_before_the_sandbox_closes(
 
 
 def test_the_timer_is_installed_though_nothing_came_and_no_secret_is_in_it(instance: Instance, units: Path) -> None:
+    instance.environment |= {"AWS_SECURITY_TOKEN": "canary", "AWS_BEARER_TOKEN_BEDROCK": "canary"}
+
     run = instance.pull("--install-timer")
 
     text = "".join(one.read_text() for one in units.iterdir())
