@@ -48,9 +48,16 @@ def _copied(keeper: Keeper, old: str, new: str) -> Certificate | None:
 
 def refuse(keeper: Keeper, spec: CertificateSpec, new: str) -> None:
     """Raise SettingsError if the certificate cannot be called `new`: something is stored there, what has the old name
-    is to be revoked, or the new certificate that it takes would cost the reserve. Raises StoreError, DocumentError.
+    is to be revoked, its successor may be paid for already, or the new certificate that it takes would cost the
+    reserve. Raises StoreError, DocumentError.
     """
     refuse_what_is_to_be_revoked(keeper, spec.name)
+    entry = keeper.journal.read(spec.name).entry
+    if spec.sealing == "store" and any(one is not None and one.finalized for one in (entry.pending, *entry.aside)):
+        raise SettingsError(
+            f"{spec.name}: an order is under way that may be paid for, and the new name would order another one",
+            f"finish that first: certkeeper renew {spec.name}",
+        )
     if is_stored(keeper, new):
         raise SettingsError(f"something is stored under {new!r}", f"if it is of no use: certkeeper forget {new}")
     scarce = [] if spec.sealing == "store" else [one for one in plan(keeper, [spec])[0].budget if not one.allows()]

@@ -13,7 +13,7 @@ from certkeeper.adapters.store_keys import StoreSealer
 from certkeeper.core.decision import Ask
 from certkeeper.core.errors import SettingsError
 from certkeeper.core.model import Certificate
-from certkeeper.jobs.rename import copied, refuse_what_is_to_be_revoked
+from certkeeper.jobs.rename import copied, refuse, refuse_what_is_to_be_revoked
 from certkeeper.jobs.revoke import wish
 from certkeeper.jobs.tick import tick
 from tests.fakes import WWW, Fate, Killed, World, every_moment, killed
@@ -53,6 +53,22 @@ def test_the_certificate_is_held_under_both_names_and_nothing_is_ordered() -> No
 
     assert taken == held(world, "new")
     assert_held_under_both_names(world)
+
+
+def test_what_has_an_order_that_may_be_paid_for_is_not_renamed_before_that_is_finished() -> None:
+    world = issued()
+    world.clock.later(timedelta(days=61))
+    world.authority.processing = 1000
+    tick(world.keeper(), [OLD])
+
+    with pytest.raises(SettingsError, match="may be paid for") as refused:
+        refuse(world.keeper(), OLD, "new")
+    world.authority.orders["https://ca.test/order/2"]["left"] = 0
+    tick(world.keeper(), [OLD], Ask(by_name=True))
+    refuse(world.keeper(), OLD, "new")
+
+    assert refused.value.hint == "finish that first: certkeeper renew www"
+    assert len(world.authority.issued) == 2
 
 
 def test_a_private_key_that_is_sealed_to_its_name_stays_where_it_is() -> None:
