@@ -263,6 +263,8 @@ def _user_data(said: Namespace) -> int:
             replace_file(Path(f"{said.into}.gz"), data)
         written = f"{said.into}.gz, compressed for cloud-init" if packed else said.into
         talk(f"wrote {written}: {len(data)} of the {user_data.LARGEST} bytes that EC2 takes")
+    elif packed and sys.stdout.isatty():
+        raise SettingsError("compressed user data is nothing for a terminal", "give --into FILE, or redirect it")
     else:
         put(data)
     return GOOD

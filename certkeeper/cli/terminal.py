@@ -102,7 +102,10 @@ def asked(asking: bool, question: str, default: str) -> str:
         return default
     sys.stderr.write(f"{question} [{default}]: ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip() or default
+    line = sys.stdin.readline()
+    if not line:  # Ctrl-D
+        raise KeyboardInterrupt
+    return line.strip() or default
 
 
 def confirm(said: Namespace, what: str, hint: str = "confirm it with --yes") -> None:

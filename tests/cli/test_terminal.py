@@ -141,12 +141,26 @@ def test_ctrl_c_at_a_question_is_an_answer(
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"), [("yes\n", True), ("Y\n", True), ("no\n", False), ("\n", False), ("", False), ("yep\n", False)]
+    ("typed", "said"), [("yes\n", True), ("Y\n", True), ("no\n", False), ("\n", False), ("yep\n", False)]
 )
 def test_only_a_yes_is_one(monkeypatch: pytest.MonkeyPatch, typed: str, said: bool) -> None:
     monkeypatch.setattr(sys, "stdin", Terminal(typed))
 
     assert agreed("Go on?") is said
+
+
+def test_ctrl_d_at_a_question_is_no_answer(
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", Terminal("s3://bucket/prod\n"))
+
+    assert main(["--config", "new.toml", "init"]) == INTERRUPTED
+    assert capsys.readouterr().err.endswith("certkeeper: error: interrupted\n")
+    assert not Path("new.toml").exists()
 
 
 @pytest.mark.parametrize(("command", "status"), [("status", NO_NEWS), ("check", UNKNOWN)])

@@ -139,6 +139,15 @@ def test_compressed_it_is_the_same_text(capsysbinary: CapturedBytes) -> None:
     assert len(packed) < len(text)
 
 
+def test_a_terminal_is_not_flooded_with_compressed_user_data(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    assert user_data("www", "--gzip") == NO_NEWS
+
+    said = capsys.readouterr()
+    assert said.out == "" and "give --into FILE, or redirect it" in said.err
+
+
 def test_the_block_in_a_script_is_replaced_and_the_rest_and_its_mode_are_kept(tmp_path: Path, capsys: Captured) -> None:
     script = tmp_path / "boot.sh"
     script.write_text(f"#!/bin/sh\necho before\n{BEGIN}\nan older block\n{END}\necho after\n")
