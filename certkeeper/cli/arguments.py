@@ -244,7 +244,7 @@ def _rollback(commands: Commands) -> None:
 def _add(commands: Commands) -> None:
     command = _command(
         commands, "add", "put a certificate into the settings, and obtain it",
-        "certkeeper add example.com example.com *.example.com",
+        "certkeeper add example.com example.com '*.example.com'",
     )  # fmt: skip
     _name(command)
     command.add_argument("identifiers", nargs="+", metavar="DNSNAME", help="what it is for")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -94,7 +96,8 @@ def test_every_help_has_an_example_that_can_be_pasted(command: str, capsys: Capt
 
     said = capsys.readouterr().out
     (example,) = (line for line in said.splitlines() if line.startswith("example: "))
-    words = example.removeprefix("example: certkeeper ").partition(" > ")[0].split()
+    words = shlex.split(example.removeprefix("example: certkeeper ").partition(" > ")[0])
+    assert "*" not in re.sub("'[^']*'", "", example)  # which a shell takes for files
     assert arguments.parser().parse_args(words).command == (command or "renew")
 
 
