@@ -32,7 +32,10 @@ class S3Bucket:
             if code_of(error) in ("404", "NoSuchBucket"):
                 return None
             self._refuse(
-                "reached", error, "it may be somebody else's, since bucket names are worldwide: choose another name"
+                "reached",
+                error,
+                f"it may not belong to account {self._owner}, which these credentials are of: use those of its "
+                "account, or choose another name, since bucket names are worldwide",
             )
         return str(answer["ResponseMetadata"]["HTTPHeaders"]["x-amz-bucket-region"])
 

@@ -54,7 +54,7 @@ def deployer_of(place: Place, parts: wiring.Deployable, said: Namespace) -> stac
         talk=stack.Talk(
             tell=talk,
             event=lambda event: _told_event(event, tell),
-            approve=lambda change_set: _approve(said, change_set),
+            approve=lambda change_set: approved(said, change_set),
         ),
         code_sha256=parts.code_sha256,
         kms_key_arn=parts.kms_key_arn,
@@ -68,10 +68,12 @@ def _told_event(event: Event, tell: Callable[[str, str], None]) -> None:
         tell(event.logical_id, event.status.lower().replace("_", " "))
 
 
-def _approve(said: Namespace, change_set: ChangeSet) -> bool:
+def approved(said: Namespace, change_set: ChangeSet) -> bool:
+    """Whether somebody agrees to what is shown."""
+    region, account = change_set.arn.split(":")[3:5]
     rows = [(_word(one), one.logical_id, one.kind) for one in change_set.changes]
     table = render.table(("", "RESOURCE", "TYPE"), rows, colour=False) if rows else "none of a resource\n"
-    sys.stderr.write(f"changes of the stack {change_set.stack}:\n{table}")
+    sys.stderr.write(f"changes of the stack {change_set.stack}, in account {account} and {region}:\n{table}")
     return said.yes or agreed("Go on? yes or no")
 
 

@@ -11,6 +11,7 @@ from certkeeper.cli.loading import read_settings
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, agreed, complain, talk
 from certkeeper.core.stacks import StackError
 from certkeeper.deployment import stack
+from certkeeper.deployment.templates import Place
 
 
 def run(said: Namespace) -> int:
@@ -18,36 +19,43 @@ def run(said: Namespace) -> int:
     parts = wiring.deployable(settings)
     place = bare_place(settings, parts)
     try:
-        _approve_destruction(said, place.name, settings.store)
+        _approve_destruction(said, place)
     except stack.Declined as error:
         complain(error.message, error.hint)
         return BAD_NEWS
-    deployer, gone = deployer_of(place, parts, said), f"not there, in account {place.account} and {place.region}"
+    deployer = deployer_of(place, parts, said)
     try:
         there = stack.destroy(deployer, place.name)
+        gone = f"not there, in account {place.account} and {place.region}"
         talk(f"the stack {place.name} is {'deleted: nothing is renewed any more' if there else gone}")
         if said.delete_certificates:
             _delete_certificates(settings, parts, deployer)
             return GOOD
+        kept = parts.stacks.find(place.store_stack)
     except StackError as error:
         complain(error.message, error.hint)
         return BAD_NEWS
+    if kept is None:
+        return GOOD
     month = "; the KMS key costs $1 a month, the bucket a few cents" if settings.sealing == "kms" else ""
     talk(f"the stack {place.store_stack} remains, with every certificate in {settings.store}{month}")
     talk("instances go on pulling what is stored; to renew again: certkeeper deploy")
     return GOOD
 
 
-def _approve_destruction(said: Namespace, name: str, store: str) -> None:
+def _approve_destruction(said: Namespace, place: Place) -> None:
     """Raises Declined."""
+    name, where = place.name, f"in account {place.account} and {place.region}"
     if said.delete_certificates:
-        what = f"This deletes every certificate in {store} for ever. Type the deployment's name to go on: "
+        what = (
+            f"This deletes every certificate in {place.store}, {where}, for ever. Type the deployment's name to go on: "
+        )
         sys.stderr.write(what)
         sys.stderr.flush()
         if sys.stdin.readline().strip() != name:
             raise stack.Declined("that was not the deployment's name; nothing was deleted", f"its name is {name}")
         return
-    question = f"Delete the stack {name}? Certificates stay, and are no longer renewed. yes or no"
+    question = f"Delete the stack {name}, {where}? Certificates stay, and are no longer renewed. yes or no"
     if not said.yes and not agreed(question):
         raise stack.Declined("nothing was deleted, since nobody said yes", "say it with --yes")
 

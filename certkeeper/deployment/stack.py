@@ -108,6 +108,7 @@ def deploy(deployer: Deployer) -> bool:
 
 def destroy(deployer: Deployer, name: str) -> bool:
     """Delete one stack; False if there is none. Raises StackError."""
+    _found(deployer, deployer.place.store_stack)  # whoever wants the store deleted next hears now that it is not theirs
     stack = _settled(deployer, name)
     if stack is None or stack.gone:
         return False

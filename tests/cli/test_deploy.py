@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from certkeeper.cli.after_deploying import LONGEST_WAIT, RIGHTS_TAKE, await_confirmation, first_run
+from certkeeper.cli.deployments import approved
 from certkeeper.core.errors import FunctionError, NoticeError
 from certkeeper.core.model import Outcome
+from certkeeper.core.stacks import Change, ChangeSet
 from certkeeper.jobs.tick import Report
 from tests.fakes import START
 
@@ -82,6 +85,29 @@ def test_a_function_that_cannot_run_at_all_is_not_asked_again() -> None:
         with pytest.raises(FunctionError):
             one.first_run(changed=changed)
         assert (len(one.asked), one.waited) == (1, [])
+
+
+SET = "arn:aws:cloudformation:eu-west-1:123456789012:changeSet/certkeeper-1/2"
+
+
+def test_who_is_asked_sees_in_which_account_and_region_what_would_change(capsys: Captured) -> None:
+    changes = (
+        Change("Add", "Function", "AWS::Lambda::Function"),
+        Change("Modify", "Bucket", "AWS::S3::Bucket", replaced=True),
+        Change("Remove", "Key", "AWS::KMS::Key", kept=True),
+    )
+
+    assert approved(Namespace(yes=True), ChangeSet(SET, "keeper", changes))
+
+    head, *table = capsys.readouterr().err.splitlines()
+    assert head == "changes of the stack keeper, in account 123456789012 and eu-west-1:"
+    assert [line.split()[:2] for line in table[1:]] == [["make", "Function"], ["replace", "Bucket"], ["let", "go,"]]
+
+
+def test_where_no_resource_would_change_that_is_said(capsys: Captured) -> None:
+    assert approved(Namespace(yes=True), ChangeSet(SET, "keeper", ()))
+
+    assert capsys.readouterr().err.splitlines()[1:] == ["none of a resource"]
 
 
 def test_a_person_is_waited_for_until_the_address_is_confirmed(capsys: Captured) -> None:

@@ -20,6 +20,7 @@ from certkeeper.adapters.kms_keys import find_arn
 from certkeeper.adapters.lambda_function import LambdaFunction
 from certkeeper.adapters.s3_bucket import S3Bucket
 from certkeeper.core import permissions
+from certkeeper.core.errors import StoreError
 from certkeeper.core.model import CertificateSpec
 from certkeeper.core.stacks import ChangeSet, Event, StackError
 from certkeeper.deployment import package, stack, templates
@@ -621,6 +622,17 @@ def test_a_deployment_of_another_store_is_neither_changed_nor_deleted(
     assert "choose another deployment" in (caught.value.hint or "")
     assert resources(deployed) == there
     assert deployed.built == 1
+
+
+def test_a_bucket_that_belongs_to_another_account_is_told_with_the_account_of_the_credentials(account: Account) -> None:
+    with (
+        account.desk.fault(Fault("refuse", "s3", status=403, code="AccessDenied")),
+        pytest.raises(StoreError) as caught,
+    ):
+        account.deploy()
+
+    assert f"may not belong to account {ACCOUNT}, which these credentials are of" in (caught.value.hint or "")
+    assert account.formation.stacks == {}
 
 
 # What was there before.
