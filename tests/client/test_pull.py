@@ -420,8 +420,13 @@ def test_an_installed_pair_that_does_not_cover_what_is_asked_for_is_no_excuse(in
 @pytest.mark.parametrize("kind", ["403", "404", "503"])
 def test_wait_outlasts_what_may_pass(instance: Instance, kind: str) -> None:
     instance.store(issue("example.com"))
-    begun = time.monotonic()
-    instance.aws.interfere = lambda seen: failing(kind) if time.monotonic() < begun + 0.5 else None
+    begun: list[float] = []
+
+    def at_first(seen: Seen) -> Reply | None:
+        begun.append(time.monotonic())
+        return failing(kind) if begun[-1] < begun[0] + 0.5 else None
+
+    instance.aws.interfere = at_first
 
     run = instance.pull("--wait", "20")
 
@@ -494,7 +499,7 @@ def test_at_the_end_of_the_wait_both_likely_causes_are_named(instance: Instance)
     run = instance.pull("--wait", "1")
 
     assert run.code == 1
-    assert 0.9 < time.monotonic() - begun < 3
+    assert 0.9 < time.monotonic() - begun < 10
     assert "was not issued yet" in run.err
     assert "may not read it" in run.err
 
@@ -618,7 +623,7 @@ def test_a_document_that_is_wrong_is_not_waited_for(instance: Instance) -> None:
     run = instance.pull("--wait", "30")
 
     assert run.code == 1
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
 
 
 def test_a_store_out_of_reach_says_so(instance: Instance) -> None:

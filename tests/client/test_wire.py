@@ -112,17 +112,17 @@ def test_a_dripping_server_does_not_outlast_the_deadline() -> None:
             ask(url, seconds=0.3)
         taken = time.monotonic() - begun
 
-    assert taken < 1.0
+    assert taken < 2.0
 
 
 def test_a_server_that_stops_late_does_not_get_a_new_deadline() -> None:
-    with server(b"HTTP", drip=0.8) as url:
+    with server(b"HTTP", drip=1.9) as url:
         begun = time.monotonic()
         with pytest.raises(OSError):  # noqa: PT011 - a time-out by whatever name
-            ask(url, seconds=1.0)
+            ask(url, seconds=2.0)
         taken = time.monotonic() - begun
 
-    assert taken < 1.4
+    assert taken < 3.5
 
 
 def test_many_addresses_that_do_not_answer_take_little_longer_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
