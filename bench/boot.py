@@ -6,7 +6,8 @@
 S3, KMS, Secrets Manager and the instance metadata service are one nginx whose answers never change; it verifies no
 signature, and is no bottleneck. In every round each client runs once, in an order of its own; a ratio is the median of
 the rounds' ratios. Clients that are not installed are left out: `scripts/get-peers --aws` brings AWS's own.
-A relay adds the round trips; those of TCP's own greeting are not in it.
+A relay adds the round trips; those of TCP's own greeting are not in it. They are measured twice: to AWS alone, as on an
+instance, whose metadata service is on its own host, and to the metadata service as well.
 """
 
 from __future__ import annotations
@@ -355,11 +356,11 @@ def relay_forever(here: int, there: int, delay: float) -> None:
     asyncio.run(serve())
 
 
-def measured(aws: Aws, round_trip: float, rounds: int, python: str, only: str) -> dict[str, list[Taken]]:
-    """All clients, `rounds` times, each round in an order of its own."""
+def measured(aws: Aws, round_trips: tuple[float, float], rounds: int, python: str, only: str) -> dict[str, list[Taken]]:
+    """All clients, `rounds` times, each round in an order of its own; `round_trips` are those to AWS and to IMDS."""
     with ExitStack() as stack:
-        ports = [stack.enter_context(relayed(port, round_trip)) for port in (aws.tls_port, aws.imds_port)]
-        found = clients(aws, *ports, python)
+        ports = zip((aws.tls_port, aws.imds_port), round_trips, strict=True)
+        found = clients(aws, *(stack.enter_context(relayed(*one)) for one in ports), python)
         found = {name: one for name, one in found.items() if only in name or name in (CURL, PULL)}
         meter = Meter()
         stack.callback(meter.close)
@@ -404,10 +405,11 @@ def main() -> None:
         os.chmod(folder, 0o755)  # noqa: S103 - nginx's worker is another user; all private keys are throw-away
         aws = Aws(Path(folder))
         with aws.serving():
-            for round_trip in said.round_trip or [0, 1, 10]:
-                print(f"\nround trip {round_trip:g} ms\n")
-                for row in rows(measured(aws, round_trip, said.rounds, said.python, said.only)):
-                    print(row, flush=True)
+            for far in said.round_trip or [0, 1, 10]:
+                for round_trips in dict.fromkeys([(far, 0.0), (far, far)]):
+                    print("\nround trip to AWS {:g} ms, to the metadata service {:g} ms\n".format(*round_trips))
+                    for row in rows(measured(aws, round_trips, said.rounds, said.python, said.only)):
+                        print(row, flush=True)
 
 
 if __name__ == "__main__":
