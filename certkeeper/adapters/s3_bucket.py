@@ -9,6 +9,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from botocore.exceptions import ClientError
+
 from certkeeper.adapters.aws_refusals import Refused, code_of, hint_for
 from certkeeper.core.errors import StoreError
 
@@ -50,13 +52,18 @@ class S3Bucket:
         policy: dict[str, Any] = json.loads(answer["Policy"])
         return policy
 
-    def skew(self) -> timedelta:
-        """How far this machine's clock is ahead of S3's. Raises StoreError."""
+    def skew(self) -> timedelta | None:
+        """How far this machine's clock is ahead of S3's; None if there is no such bucket. Raises StoreError."""
         try:
-            answer = self._s3.head_bucket(Bucket=self._bucket, ExpectedBucketOwner=self._owner)
+            said: Any = self._s3.head_bucket(Bucket=self._bucket, ExpectedBucketOwner=self._owner)
         except Refused as error:
-            self._refuse("reached", error)
-        return datetime.now(UTC) - parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+            if code_of(error) in ("404", "NoSuchBucket"):
+                return None
+            # A refusal is dated too, and the clock may be what it is about.
+            said = error.response if isinstance(error, ClientError) else {}
+            if "date" not in said.get("ResponseMetadata", {}).get("HTTPHeaders", {}):
+                self._refuse("reached", error)
+        return datetime.now(UTC) - parsedate_to_datetime(said["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def sha256(self, path: str) -> str | None:
         """Of what lies there, in hexadecimal, as S3 itself has computed it; None if nothing does, or S3 was not asked

@@ -230,7 +230,7 @@ def _user_data(said: Namespace) -> int:
             region = region or there
         except CertkeeperError as error:
             talk(f"the user data leaves to the instance where the store is: {error.message}")
-            talk("hint: give --region and --bucket-owner, or configure AWS")
+            talk(f"hint: {error.hint}; or give --region and --bucket-owner")
     options = user_data.Options(
         names=tuple(dict.fromkeys(said.names)),
         source=f"secretsmanager:{settings.secrets_prefix}" if settings.secrets_prefix else settings.store,

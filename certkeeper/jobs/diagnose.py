@@ -42,13 +42,13 @@ class Finding:
 class Surroundings:
     """What only a door can look up; each raises a CertkeeperError if it cannot be told. None where it does not apply.
 
-    `skew` is how far this machine's clock is ahead of S3's; `kms_key` is the key's state in KMS's words, `kms_key_arn`
-    its ARN, None if there is no such key; `unconfirmed` lists the addresses of alarms that have not been confirmed;
-    `drifted` is whether the deployed settings are others than these; `stacks` are those of the deployment by name, each
-    with what somebody has changed in it by hand.
+    `skew` is how far this machine's clock is ahead of S3's, None if there is no bucket; `kms_key` is the key's state in
+    KMS's words, `kms_key_arn` its ARN, None if there is no such key; `unconfirmed` lists the addresses of alarms that
+    have not been confirmed; `drifted` is whether the deployed settings are others than these; `stacks` are those of the
+    deployment by name, each with what somebody has changed in it by hand.
     """
 
-    skew: Callable[[], timedelta]
+    skew: Callable[[], timedelta | None]
     kms_key: Callable[[], str | None] | None = None
     kms_key_arn: Callable[[], str | None] | None = None
     unconfirmed: Callable[[], Sequence[str]] | None = None
@@ -86,11 +86,13 @@ def diagnose(keeper: Keeper, specs: Sequence[CertificateSpec], surroundings: Sur
     return tuple(findings)
 
 
-def _of_clock(skew_of: Callable[[], timedelta]) -> Finding:
+def _of_clock(skew_of: Callable[[], timedelta | None]) -> Finding:
     try:
         skew = skew_of()
     except CertkeeperError as error:
         return Finding("clock", "this machine", UNKNOWN, error.message, error.hint)
+    if skew is None:
+        return Finding("store", "the bucket", BAD, "is not there", "certkeeper deploy makes it; or correct store")
     seconds = round(skew.total_seconds())
     if abs(skew) <= LARGEST_SKEW:
         return Finding("clock", "this machine", GOOD, f"within {max(abs(seconds), 1)} s of AWS's")

@@ -162,6 +162,12 @@ def test_a_clock_that_is_off_is_bad(skew: timedelta, result: str, said: str) -> 
     assert said in finding.what
 
 
+def test_a_bucket_that_is_not_there_is_bad() -> None:
+    finding = found(well(), Surroundings(skew=lambda: None))["store"]
+
+    assert (finding.result, finding.what) == ("bad", "is not there")
+
+
 def raising(error: Exception) -> Callable[[], Any]:
     def call() -> Any:
         raise error
