@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ LONG = Options(
     region="eu-west-1",
     bucket_owner="123456789012",
 )
+client_for = cache(shrunk)
 SHELLS = [one for one in ("dash", "bash", "busybox") if shutil.which(one)]
 PYTHONS = [
     str(one)
@@ -149,7 +151,7 @@ def test_what_comes_out_is_the_client_under_every_python(python: str, tmp_path: 
     (tmp_path / "client").write_text(done.stdout)
     refused = subprocess.run([python, "-I", "-S", str(tmp_path / "client"), "--help"], capture_output=True, text=True)
 
-    assert done.stdout == shrunk(LONG.command)
+    assert done.stdout == client_for(LONG.command)
     assert refused.returncode == 2
     assert f"made for example.com --from {LONG.source} alone" in refused.stderr
 
@@ -274,7 +276,7 @@ def test_on_an_instance_the_script_installs_everything_and_does_no_harm_the_seco
     assert done.returncode == 0, done.stderr
     assert [line.split()[1] for line in done.stdout.splitlines()] == ["installed", "unchanged"]
     client = after / "usr-local-bin" / "certkeeper-pull"
-    assert (client.read_text(), client.stat().st_mode & 0o777) == (shrunk(options.command), 0o755)
+    assert (client.read_text(), client.stat().st_mode & 0o777) == (client_for(options.command), 0o755)
     letsencrypt = after / "etc" / "letsencrypt"
     assert (letsencrypt / "live" / "example.com" / "privkey.pem").read_text() == pair.private_key_pem
     assert (
