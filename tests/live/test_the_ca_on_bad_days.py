@@ -10,7 +10,7 @@ import pytest
 
 from certkeeper.core.journal import PendingOrder
 from certkeeper.sandbox.acme_traffic import AcmeRequest, AcmeResponse
-from certkeeper.sandbox.calls import Call, Dropped, Fault, Phase
+from certkeeper.sandbox.calls import Call, Dropped, Phase
 from certkeeper.sandbox.stack import Sandbox
 from tests.live.operators import BOTH_CAS, Operator
 
@@ -157,9 +157,19 @@ def test_an_order_that_is_processed_for_longer_than_the_run_is_finished_by_the_n
 
 
 def test_a_ca_without_answers_loses_no_certificate_to_a_dropped_finalize(operator: Operator) -> None:
-    with operator.acme.fault(Fault("lose", "acme", "finalize", times=1)):
+    lost: list[AcmeResponse] = []
+
+    def lose(request: AcmeRequest, forward: Callable[[], AcmeResponse]) -> AcmeResponse:
+        response = forward()
+        if response.problem == "badNonce" or lost:  # a refused nonce is no finalize
+            return response
+        lost.append(response)
+        raise Dropped
+
+    with operator.proxy.script("finalize", lose):
         said = operator.renew()
 
     assert said.status == 0, said.talk
+    assert len(lost) == 1
     assert len([call for call in operator.calls("acme", "newOrder") if not call.fault]) == 1
     operator.assert_one_good_certificate()
