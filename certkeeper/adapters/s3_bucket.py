@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
 
 from botocore.exceptions import ClientError
 
@@ -96,8 +97,8 @@ class S3Bucket:
             self._refuse("written", error)
 
     def address(self, path: str) -> str:
-        """An object's URL, as CloudFormation takes it."""
-        return self._s3.generate_presigned_url("get_object", {"Bucket": self._bucket, "Key": path}).partition("?")[0]
+        """An object's URL, as CloudFormation takes it: at the Region's own endpoint, since others lead to some only."""
+        return f"{self._s3.meta.endpoint_url}/{self._bucket}/{quote(path)}"
 
     def empty(self, prefix: str) -> int:
         """Delete every version of every object below `prefix`, for ever; how many those were. Raises StoreError."""

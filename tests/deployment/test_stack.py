@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+import boto3
 import pytest
 
 from certkeeper.adapters.cloudformation_stacks import CloudFormationStacks, drifts
@@ -728,3 +729,23 @@ def test_a_template_that_is_too_large_to_be_sent_goes_by_the_bucket(deployed: Ac
 
     assert deployed.formation.stacks["keeper"].template == template
     assert deployed.server.objects("keeper-bucket")["prod/code/keeper.json"] == template.encode()
+
+
+@pytest.mark.parametrize(
+    ("region", "address"),
+    [
+        ("eu-west-1", "https://s3.eu-west-1.amazonaws.com/bucket/prod/code/a%20b.json"),
+        # A Region that accounts opt into: the worldwide endpoint does not lead to it.
+        ("eu-south-1", "https://s3.eu-south-1.amazonaws.com/bucket/prod/code/a%20b.json"),
+        ("cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn/bucket/prod/code/a%20b.json"),
+    ],
+)
+def test_a_template_in_the_bucket_is_named_by_the_endpoint_of_its_region(
+    monkeypatch: pytest.MonkeyPatch, region: str, address: str
+) -> None:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    s3 = boto3.client("s3", region_name=region, aws_access_key_id="AKIA", aws_secret_access_key="example")
+
+    assert S3Bucket(s3, "bucket", ACCOUNT).address("prod/code/a b.json") == address
+
+    s3.close()
