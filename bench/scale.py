@@ -42,7 +42,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RUN = """
 import json, os, resource, sys, time
 sys.path.insert(0, "lambda")
-import handler, boto3
+import handler
 from certkeeper import wiring
 from certkeeper.core.decision import Ask
 wiring.new_aws().client("s3")
