@@ -11,18 +11,8 @@ from certkeeper.cli.main import main
 from certkeeper.cli.terminal import GOOD
 from certkeeper.deployment import templates
 from certkeeper.sandbox.aws import ACCOUNT, AwsServer
-from certkeeper.sandbox.calls import Desk
 from certkeeper.sandbox.cloudformation import CloudFormation
 from certkeeper.sandbox.functions import service_client
-from certkeeper.sandbox.route53 import HostedZones
-
-
-@pytest.fixture
-def aws() -> Iterator[AwsServer]:
-    desk = Desk()
-    with AwsServer(desk, HostedZones()) as server:
-        yield server
-    desk.stop()
 
 
 @pytest.fixture
@@ -40,12 +30,9 @@ def test_a_kms_key_that_is_gone_keeps_nobody_from_it_and_a_stack_that_is_not_the
     aws: AwsServer,
     formation: CloudFormation,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     kms_key: str,
 ) -> None:
-    for name, value in aws.environment.items():
-        monkeypatch.setenv(name, value)
     settings = tmp_path / "certkeeper.toml"
     settings.write_text(f'store = "s3://bucket/prod"\nsealing = "kms"\nkms_key = "{kms_key}"\ndeployment = "keeper"\n')
 
@@ -70,13 +57,10 @@ def test_what_remains_is_told_and_what_it_costs(
     aws: AwsServer,
     formation: CloudFormation,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     more: str,
     told: str,
 ) -> None:
-    for name, value in aws.environment.items():
-        monkeypatch.setenv(name, value)
     place = templates.Place("keeper", "aws", "eu-west-1", ACCOUNT, "bucket", "prod")
     body = templates.text(templates.store_template(place))
     service_client(aws, "cloudformation").create_stack(StackName="keeper-store", TemplateBody=body)

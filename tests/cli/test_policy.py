@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,6 @@ import pytest
 from certkeeper.cli.main import main
 from certkeeper.cli.terminal import GOOD, NO_NEWS
 from certkeeper.sandbox.aws import AwsServer
-from certkeeper.sandbox.calls import Desk
-from certkeeper.sandbox.route53 import HostedZones
 
 WEB, SHOP = "arn:aws:iam::123456789012:role/web", "arn:aws:iam::210987654321:role/shop"
 SETTINGS = f"""\
@@ -34,12 +32,9 @@ Settle = Callable[[str], None]
 
 
 @pytest.fixture(name="aws")
-def _aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsServer]:
-    with AwsServer(Desk(), HostedZones()) as aws:
-        for name, value in aws.environment.items():
-            monkeypatch.setenv(name, value)
-        aws.create_bucket("bucket")
-        yield aws
+def _aws(aws: AwsServer) -> AwsServer:
+    aws.create_bucket("bucket")
+    return aws
 
 
 @pytest.fixture(name="settle")

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +18,6 @@ from certkeeper.cli.main import COMMANDS, main
 from certkeeper.cli.terminal import BAD_NEWS, GOOD, INTERRUPTED, NO_NEWS, agreed, put, talk
 from certkeeper.jobs.check import UNKNOWN
 from certkeeper.sandbox.aws import ACCOUNT, AwsServer
-from certkeeper.sandbox.calls import Desk
-from certkeeper.sandbox.route53 import HostedZones
 
 SETTINGS = f"""\
 store = "s3://bucket/prod"
@@ -33,22 +30,12 @@ identifiers = ["example.com"]
 
 
 @pytest.fixture
-def aws() -> Iterator[AwsServer]:
-    desk = Desk()
-    with AwsServer(desk, HostedZones()) as server:
-        server.create_bucket("bucket")
-        yield server
-    desk.stop()
-
-
-@pytest.fixture
 def environment(aws: AwsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Of a process that finds AWS and settings; this one does as well."""
+    aws.create_bucket("bucket")
     (tmp_path / "certkeeper.toml").write_text(SETTINGS)
-    found = {**aws.environment, "CERTKEEPER_CONFIG": str(tmp_path / "certkeeper.toml")}
-    for name, value in found.items():
-        monkeypatch.setenv(name, value)
-    return {"PATH": os.environ["PATH"], **found}
+    monkeypatch.setenv("CERTKEEPER_CONFIG", str(tmp_path / "certkeeper.toml"))
+    return {name: os.environ[name] for name in ("PATH", "CERTKEEPER_CONFIG", *aws.environment)}
 
 
 class Terminal(StringIO):

@@ -15,8 +15,6 @@ from certkeeper.cli.main import main
 from certkeeper.cli.terminal import GOOD, NO_NEWS
 from certkeeper.deployment.user_data import BEGIN, END, LARGEST
 from certkeeper.sandbox.aws import AwsServer
-from certkeeper.sandbox.calls import Desk
-from certkeeper.sandbox.route53 import HostedZones
 
 SETTINGS = """\
 store = "s3://bucket/prod"
@@ -99,13 +97,13 @@ def made(text: str) -> str:
     ).stdout
 
 
-def test_region_and_owner_of_the_bucket_are_asked_for(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    with AwsServer(Desk(), HostedZones()) as aws:
-        for name, value in (aws.environment | {"AWS_REGION": "us-east-1"}).items():
-            monkeypatch.setenv(name, value)
-        aws.create_bucket("bucket")
+def test_region_and_owner_of_the_bucket_are_asked_for(
+    aws: AwsServer, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    aws.create_bucket("bucket")
 
-        assert user_data("www") == GOOD
+    assert user_data("www") == GOOD
 
     said = capsys.readouterr()
     assert said.err == ""

@@ -62,6 +62,14 @@ def server(desk: Desk, hosted_zones: HostedZones) -> Iterator[AwsServer]:
         yield running
 
 
+@pytest.fixture
+def signed_in(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> AwsServer:
+    """The sandbox's AWS, which the environment leads to."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return server
+
+
 @pytest.fixture(scope="module")
 def name_server(desk: Desk, hosted_zones: HostedZones) -> Iterator[DnsServer]:
     with DnsServer(hosted_zones, desk) as running:

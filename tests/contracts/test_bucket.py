@@ -14,11 +14,9 @@ from certkeeper.sandbox.calls import Desk, Fault
 
 
 @pytest.fixture
-def bucket(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> S3Bucket:
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    server.reset()
-    server.create_bucket("bucket")
+def bucket(signed_in: AwsServer) -> S3Bucket:
+    signed_in.reset()
+    signed_in.create_bucket("bucket")
     return S3Bucket(Aws().client("s3"), "bucket", ACCOUNT)
 
 

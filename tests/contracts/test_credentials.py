@@ -12,7 +12,7 @@ import pytest
 from certkeeper.adapters.aws_clients import Aws
 from certkeeper.adapters.s3_records import S3Records
 from certkeeper.core.errors import StoreError
-from certkeeper.sandbox.aws import ACCOUNT, AwsServer
+from certkeeper.sandbox.aws import ACCOUNT
 from certkeeper.sandbox.calls import Desk, Fault
 
 CONFIG = """
@@ -46,12 +46,8 @@ SETTINGS = 'store = "s3://bucket/prod"\nsealing = "store"\ndeployment = "keeper"
         ("SomethingNew", "check the AWS credentials; or set bucket_owner"),
     ],
 )
-def test_credentials_that_aws_refuses(
-    server: AwsServer, desk: Desk, monkeypatch: pytest.MonkeyPatch, code: str, todo: str
-) -> None:
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-
+@pytest.mark.usefixtures("signed_in")
+def test_credentials_that_aws_refuses(desk: Desk, code: str, todo: str) -> None:
     with desk.fault(Fault("refuse", "sts", status=403, code=code)), pytest.raises(StoreError, match=code) as caught:
         Aws().account()
 
@@ -69,11 +65,8 @@ def test_credentials_that_aws_refuses(
         ("SomethingNew", "nothing was changed on doubt"),
     ],
 )
-def test_credentials_that_the_store_refuses(
-    server: AwsServer, desk: Desk, monkeypatch: pytest.MonkeyPatch, code: str, todo: str
-) -> None:
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.usefixtures("signed_in")
+def test_credentials_that_the_store_refuses(desk: Desk, code: str, todo: str) -> None:
     records = S3Records(Aws().client("s3"), "bucket", "prod", ACCOUNT)
 
     with desk.fault(Fault("refuse", "s3", status=403, code=code)), pytest.raises(StoreError, match=code) as caught:

@@ -25,10 +25,8 @@ AwsOf = Callable[[], Aws]
 
 
 @pytest.fixture
-def aws_of(server: AwsServer, monkeypatch: pytest.MonkeyPatch) -> AwsOf:
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    server.trust(ROLE)
+def aws_of(signed_in: AwsServer) -> AwsOf:
+    signed_in.trust(ROLE)
     return Aws
 
 
