@@ -217,7 +217,8 @@ def _served(identifier: str, host: str, port: int, stored: str | None) -> Served
     try:
         serial = served_serial(host, port, identifier)
     except OSError as error:
-        return Served(identifier, None, same=False, error=f"cannot be asked: {error.strerror or type(error).__name__}")
+        why = error.strerror or str(error) or type(error).__name__
+        return Served(identifier, None, same=False, error=f"cannot be asked: {why}")
     return Served(identifier, serial, same=serial == stored)
 
 

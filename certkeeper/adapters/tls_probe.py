@@ -27,5 +27,5 @@ def served_serial(address: str, port: int, identifier: str) -> str:
         raise OSError("no certificate was served")
     try:
         return f"{x509.load_der_x509_certificate(der).serial_number:x}"
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise OSError("what was served is no certificate") from None

@@ -20,6 +20,14 @@ from certkeeper.core.ports import Sealer
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 LONGEST_CHAIN = 10
+UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises, at once or when a part is looked at, of what is no certificate as RFC 5280 has it."""
 
 
 class PrivateKeys:
@@ -51,7 +59,13 @@ class Chains:
     """ChainReader."""
 
     def read(self, pem: str) -> Chain:
-        certificates = [_load(block) for block in _blocks(pem)]
+        try:
+            return self._read(pem)
+        except UNREADABLE:
+            raise ChainError("a certificate of the CA's chain cannot be read") from None
+
+    def _read(self, pem: str) -> Chain:
+        certificates = [x509.load_pem_x509_certificate(block.encode()) for block in _blocks(pem)]
         for lower, upper in pairwise(certificates):
             try:
                 lower.verify_directly_issued_by(upper)
@@ -84,13 +98,6 @@ def _blocks(pem: str) -> list[str]:
     if len(blocks) > LONGEST_CHAIN:
         raise ChainError(f"the CA's chain has {len(blocks)} certificates")
     return blocks
-
-
-def _load(block: str) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(block.encode())
-    except ValueError:
-        raise ChainError("a certificate of the CA's chain cannot be read") from None
 
 
 def _new(key_type: str) -> PrivateKey:

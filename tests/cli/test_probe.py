@@ -8,6 +8,8 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -18,6 +20,7 @@ from certkeeper.core.errors import SettingsError
 from certkeeper.jobs.status import Status, Survey
 from certkeeper.sandbox.tls import ServerFiles, TestTls
 
+PEM_END = "END CERTIFICATE-----\n"
 STORED = Status("www", ("example.com", "*.example.com"), "ok", "77")
 OTHER = Status("api", ("api.example.com", "example.net"), "ok", "78")
 
@@ -83,6 +86,19 @@ def test_a_server_that_does_not_answer_is_told_and_holds_up_no_other() -> None:
         (www,) = probed(Survey((STORED,), None), f"127.0.0.1:{silent.getsockname()[1]}").statuses
 
     assert [(one.same, one.error) for one in www.served or ()] == [(False, "cannot be asked: Connection refused")]
+
+
+def test_what_is_served_and_is_no_certificate_as_rfc_5280_has_it_is_told(files: ServerFiles, tmp_path: Path) -> None:
+    der = ssl.PEM_cert_to_DER_cert(files.fullchain.read_text().partition("END CERTIFICATE-----")[0] + PEM_END)
+    version = der.index(bytes.fromhex("a003020102")) + 4
+    (tmp_path / "chain.pem").write_text(ssl.DER_cert_to_PEM_cert(der[:version] + b"\x06" + der[version + 1 :]))
+
+    with serving(replace(files, fullchain=tmp_path / "chain.pem")) as address:
+        (www,) = probed(Survey((STORED,), None), address).statuses
+
+    assert [(one.same, one.error) for one in www.served or ()] == [
+        (False, "cannot be asked: what was served is no certificate")
+    ]
 
 
 def test_servers_are_asked_side_by_side(files: ServerFiles) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -106,6 +107,13 @@ def test_text_between_the_blocks_is_no_harm(made: Made) -> None:
     assert Chains().read(commented).identifiers
 
 
+def altered(block: str, old: str, new: str) -> str:
+    """A certificate with bytes of its DER exchanged, in hexadecimal; its signature is not looked at before them."""
+    der = ssl.PEM_cert_to_DER_cert(block)
+    assert bytes.fromhex(old) in der
+    return ssl.DER_cert_to_PEM_cert(der.replace(bytes.fromhex(old), bytes.fromhex(new)))
+
+
 HOSTILE: dict[str, Callable[[Made], str]] = {
     "a private key among the certificates": lambda made: made.pem + made.private_key,
     "a private key before the certificates": lambda made: made.private_key + made.pem,
@@ -121,6 +129,9 @@ HOSTILE: dict[str, Callable[[Made], str]] = {
     "a stranger's issuer": lambda made: made.blocks[0] + trustme.CA().cert_pem.bytes().decode(),
     "eleven certificates": lambda made: made.blocks[0] + made.root * 10,
     "letters beyond ASCII": lambda made: "\u00e9" + made.pem,
+    "a version that there is not": lambda made: altered(made.blocks[0], "a003020102", "a003020106") + made.blocks[1],
+    "a public key of no known kind": lambda made: altered(made.blocks[0], "06072a8648ce3d0201", "06072a8648ce3d0209"),
+    "an extension twice": lambda made: altered(made.blocks[0], "0603551d0f", "0603551d11"),
     "HTML": lambda made: "<html>502 Bad Gateway</html>",
 }
 
