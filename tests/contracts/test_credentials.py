@@ -40,7 +40,7 @@ SETTINGS = 'store = "s3://bucket/prod"\nsealing = "store"\ndeployment = "keeper"
         ("ExpiredToken", "sign in to AWS again"),
         ("ExpiredTokenException", "sign in to AWS again"),
         ("InvalidClientTokenId", "check the AWS credentials"),
-        ("SignatureDoesNotMatch", "check the AWS credentials"),
+        ("SignatureDoesNotMatch", "check the AWS credentials, and this machine's clock"),
         ("RequestTimeTooSkewed", "set this machine's clock"),
         ("Throttling", "the next run tries again"),
         ("SomethingNew", "check the AWS credentials; or set bucket_owner"),

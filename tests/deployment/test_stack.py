@@ -448,6 +448,16 @@ def test_a_deployer_who_went_away_in_the_middle_is_followed_by_one_who_finishes(
     assert [one.stack for one in account.shown] == ["keeper"]
 
 
+def test_a_stack_that_somebody_else_has_begun_to_change_is_to_be_deployed_again(account: Account) -> None:
+    busy = "Stack:arn:aws:cloudformation:eu-west-1:1:stack/keeper-store/1 is in CREATE_IN_PROGRESS state"
+    fault = Fault("refuse", "cloudformation", "CreateChangeSet", status=400, code="ValidationError", message=busy)
+
+    with account.desk.fault(fault), pytest.raises(StackError) as caught:
+        account.deploy()
+
+    assert caught.value.hint == "somebody else is changing it: deploy again, which waits for that and looks anew"
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_of_two_deployers_at_once_one_is_told_to_deploy_again(account: Account, first: bool) -> None:
     """Both have seen their change, and say yes to it, one a little later."""

@@ -342,6 +342,36 @@ def test_a_ca_that_is_gone_is_a_bad_gateway_until_it_is_back(
     assert operations(desk) == ["directory", "directory", "newNonce"]
 
 
+def test_an_order_that_pebble_overlooks_is_counted_and_no_other_trouble_is(
+    proxy: AcmeProxy, tls: TestTls, dns: TxtServer
+) -> None:
+    """The CA is another proxy here, which says what Pebble says of one serial number in 256."""
+    sentences = ["could not find order resulting in the given certificate serial number", "out of order"]
+
+    def stumbling(_: AcmeRequest, __: Callable[[], AcmeResponse]) -> AcmeResponse:
+        return AcmeResponse.of_problem(500, "serverInternal", sentences.pop(0))
+
+    desk = Desk()
+    behind = AcmeProxy(proxy.directory_url, desk, tls)
+    client = Client(behind.directory_url, tls, dns)
+    before = AcmeProxy.overlooked
+    try:
+        client.register()
+        with proxy.script("newOrder", stumbling):
+            counts = []
+            for _ in range(2):
+                with pytest.raises(messages.Error, match="serverInternal"):
+                    client.order("a.example.com")
+                counts.append(AcmeProxy.overlooked - before)
+    finally:
+        client.close()
+        behind.close()
+        desk.stop()
+        AcmeProxy.overlooked = before  # none of Pebble's
+
+    assert counts == [1, 1]
+
+
 def test_many_clients_at_once_are_all_served(proxy: AcmeProxy, tls: TestTls, dns: TxtServer) -> None:
     chains: list[str] = []
 
